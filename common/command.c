@@ -1,0 +1,102 @@
+#include "common/command.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/thread.h"
+
+static const char *const directories[] = { "/usr/sbin", "/usr/bin", "/sbin", "/bin" };
+
+/* The first of the program's name in one of the directories, as posix_spawn() returns: an errno. */
+static int spawn_found(const char *const argv[], const posix_spawn_file_actions_t *files,
+		       const posix_spawnattr_t *attr, pid_t *ret)
+{
+	static char *const environment[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C",
+					     NULL };
+	int r = ENOENT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(directories) && r == ENOENT; i++) {
+		char path[128];
+
+		snprintf(path, sizeof(path), "%s/%s", directories[i], argv[0]);
+		r = posix_spawn(ret, path, files, attr, (char *const *)argv, environment);
+	}
+	return r;
+}
+
+static int spawn(const char *const argv[], pid_t *ret)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	sigset_t none, ignored;
+	int r;
+
+	sigemptyset(&none);
+	sigemptyset(&ignored);
+	sigaddset(&ignored, SIGPIPE);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &ignored);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawn_file_actions_init(&files);
+	for (int fd = 0; fd <= 2; fd++)
+		posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
+	r = spawn_found(argv, &files, &attr, ret);
+	posix_spawn_file_actions_destroy(&files);
+	posix_spawnattr_destroy(&attr);
+	return -r;
+}
+
+static int await(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+}
+
+static void *await_late(void *data)
+{
+	(void)!await((pid_t)(intptr_t)data);
+	return NULL;
+}
+
+/* It may have to wait in the kernel before it can end; nobody else waits with it. */
+static void end_late(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	(void)!thread_detached(await_late, (void *)(intptr_t)pid);
+}
+
+int command_run(const char *const argv[], unsigned seconds)
+{
+	cleanup_close int fd = -1;
+	struct pollfd ended;
+	pid_t pid;
+	int r = spawn(argv, &pid);
+
+	if (r < 0)
+		return r;
+	fd = pidfd_open(pid, 0);
+	if (fd < 0) /* Linux before 5.3, which has no frontend of ours either */
+		return await(pid);
+	ended = (struct pollfd){ .fd = fd, .events = POLLIN };
+	do
+		r = poll(&ended, 1, (int)seconds * 1000);
+	while (r < 0 && errno == EINTR);
+	if (r > 0)
+		return await(pid);
+	end_late(pid);
+	return -ETIMEDOUT;
+}

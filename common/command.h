@@ -1,0 +1,19 @@
+/*
+ * Running another program for what may block in the kernel until our own devices are served.
+ *
+ * A thread of the daemon that waits so cannot be killed, and keeps the descriptors of the whole
+ * process open: the kernel would never see the daemon's death, and wait for ever for the next one.
+ * A child has none of them; it just waits until the device is served again.
+ */
+#pragma once
+
+#include "common/macros.h"
+
+/*
+ * Runs argv[0], looked for in the system's directories, without input, output or environment, and
+ * waits for it up to @seconds. Any thread but a queue's; blocks.
+ *
+ * 0: it ended well. -EIO: it did not. -ENOENT: there is no such program. -ETIMEDOUT: it was killed,
+ * and ends when the kernel lets it. Or another negative errno.
+ */
+int command_run(const char *const argv[], unsigned seconds) warn_unused;
