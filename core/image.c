@@ -1,0 +1,76 @@
+#include "core/image.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "core/figures.h"
+
+static bool writes(enum request_op op)
+{
+	return op == REQUEST_WRITE || op == REQUEST_DISCARD || op == REQUEST_WRITE_ZEROES;
+}
+
+static bool in_range(const struct image *image, const struct request *request)
+{
+	uint64_t size = atomic_load_explicit(&image->info.size, memory_order_relaxed);
+
+	return request->length <= size && request->offset <= size - request->length;
+}
+
+/* 0, or why the image cannot do what the request asks. */
+static int check(const struct image *image, const struct request *request)
+{
+	const struct image_info *info = &image->info;
+
+	if (request->op == REQUEST_FLUSH)
+		return 0;
+	if (request->op >= REQUEST_OPS || request->length == 0)
+		return -EINVAL;
+	if ((request->offset | request->length) & (info->block_size - 1))
+		return -EINVAL;
+	if (writes(request->op) && info->read_only)
+		return -EROFS;
+	if (!in_range(image, request))
+		return writes(request->op) ? -ENOSPC : -EINVAL;
+	if (request->op == REQUEST_DISCARD && info->discard_granularity == 0)
+		return -EOPNOTSUPP;
+	if (request->op == REQUEST_WRITE_ZEROES && info->max_write_zeroes == 0)
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+void image_submit(struct image *image, struct request *request)
+{
+	int r = check(image, request);
+
+	request->image = image;
+	if (image->figures)
+		figures_submitted(request);
+	atomic_fetch_add_explicit(&image->in_flight, 1, memory_order_relaxed);
+	if (r < 0)
+		request_complete(request, r);
+	else
+		image->ops->submit(image, request);
+}
+
+static void wait_idle(struct image *image)
+{
+	const struct timespec pause = { .tv_nsec = 2 * 1000 * 1000 };
+
+	while (atomic_load_explicit(&image->in_flight, memory_order_acquire) > 0)
+		nanosleep(&pause, NULL);
+}
+
+int image_close(struct image *image)
+{
+	struct figures *figures;
+	int r;
+
+	if (!image)
+		return 0;
+	wait_idle(image);
+	figures = image->figures;
+	r = image->ops->close(image);
+	figures_free(figures);
+	return r;
+}

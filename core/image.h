@@ -1,0 +1,85 @@
+/*
+ * An image: storage behind an ops table. image_submit() checks each request once and counts it;
+ * backends (folder image/) need not check ranges again.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "core/request.h"
+
+struct figures;
+struct image;
+
+/* What frontends announce to their clients. All sizes in bytes. Fixed while open, but for size. */
+struct image_info {
+	_Atomic uint64_t size;	      /* a multiple of block_size */
+	uint32_t block_size;	      /* logical block, 512 or 4096: unit of offset and length */
+	uint32_t physical_block_size; /* smallest write without read-modify-write, >= block_size */
+	uint32_t minimum_io;	      /* smallest efficient I/O; 0 = physical_block_size */
+	uint32_t optimal_io;	      /* object size or stripe, 0 = none known */
+	uint32_t discard_granularity; /* 0 = discard is not offered */
+	uint64_t max_discard;	      /* largest discard that is taken in one request */
+	uint64_t max_write_zeroes;    /* likewise; 0 = not offered */
+	bool read_only;
+	bool volatile_cache; /* a completed write is stable only after flush or with FUA */
+	bool fast_zero;	     /* REQUEST_FAST_ZERO can succeed */
+	bool extents;	     /* REQUEST_EXTENTS tells more than "all data" */
+};
+
+/*
+ * Names what is stored, whatever it is called: two opens of one image give the same identity.
+ * rbd: "rbd:FSID/POOL_ID/NAMESPACE/IMAGE_ID@SNAP_ID"; file: "file:DEV:INODE"; "" = unlike any
+ * other.
+ */
+#define IMAGE_IDENTITY_MAX 384
+
+struct image_ops {
+	const char *name; /* "rbd", "file", ... */
+
+	/* Home thread of the request. Never blocks; completes each request exactly once, later or
+	 * at once. */
+	void (*submit)(struct image *image, struct request *request);
+
+	/*
+	 * Home thread, or NULL where failures are final: a request that failed. True: the image
+	 * keeps it, and completes it another time.
+	 */
+	bool (*take_back)(struct image *image, struct request *request);
+
+	/*
+	 * Any thread but a queue's; may block. No request is in flight. Frees the image and all
+	 * that it holds. Returns 0 or the negative errno with which the storage ended (the image is
+	 * gone anyway).
+	 */
+	int (*close)(struct image *image);
+};
+
+struct image {
+	const struct image_ops *ops;
+	struct image_info info;
+	char identity[IMAGE_IDENTITY_MAX];
+	atomic_uint in_flight; /* requests submitted and not completed */
+
+	/* Of every request, if set, before the first one; image_close() frees them. */
+	struct figures *figures;
+
+	/*
+	 * Called, if set, on a thread of the backend when info.size has changed. Set before the
+	 * first request; must not block.
+	 */
+	void (*resized)(struct image *image, void *data);
+	void *resized_data;
+};
+
+/* Home thread. Takes the request over; refuses through its completion what the image cannot do. */
+void image_submit(struct image *image, struct request *request);
+
+/*
+ * Waits until no request is in flight, then closes. For ever if the storage never answers, so call
+ * it on a thread that can wait. NULL is allowed.
+ */
+int image_close(struct image *image);
