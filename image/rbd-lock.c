@@ -1,0 +1,280 @@
+#include "image/rbd-lock.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/bounded.h"
+#include "image/client-rados.h"
+#include "image/rbd-open.h"
+
+#define WATCHERS_FEW 8
+
+/* Owns the image, because the caller may have left when the claim comes back. */
+struct claim_job {
+	struct bounded bounded;
+	struct rbd_image *rbd; /* closed, and NULL, once result is negative */
+	enum rbd_lock lock;
+	struct error error;
+	int result;
+};
+
+struct watchers {
+	rbd_image_watcher_t *list;
+	size_t count;
+};
+
+/* Watchers. */
+
+static int list_watchers(rbd_image_t image, struct watchers *ret)
+{
+	struct watchers watchers = { .count = WATCHERS_FEW };
+	int r;
+
+	do {
+		free(watchers.list);
+		watchers.list = calloc(watchers.count, sizeof(*watchers.list));
+		if (!watchers.list)
+			return -ENOMEM;
+		r = rbd_watchers_list(image, watchers.list, &watchers.count);
+	} while (r == -ERANGE); /* the count is what it takes then */
+	if (r < 0) {
+		free(watchers.list);
+		return r;
+	}
+	*ret = watchers;
+	return 0;
+}
+
+static void free_watchers(struct watchers *watchers)
+{
+	rbd_watchers_list_cleanup(watchers->list, watchers->count);
+	free(watchers->list);
+}
+
+static int64_t own_id(const struct claim_job *job)
+{
+	return (int64_t)rados_get_instance_id(rbd_client_cluster(job->rbd->client));
+}
+
+/*
+ * A client watches once for each image that it has open, and nothing tells its watches apart: one
+ * of our client's is ours, and another is another opening of the image by this daemon.
+ */
+static const rbd_image_watcher_t *find_other(const struct watchers *watchers, int64_t own)
+{
+	bool own_seen = false;
+
+	for (size_t i = 0; i < watchers->count; i++) {
+		if (watchers->list[i].id != own || own_seen)
+			return &watchers->list[i];
+		own_seen = true;
+	}
+	return NULL;
+}
+
+static const rbd_image_watcher_t *find_address(const struct watchers *watchers, const char *address)
+{
+	for (size_t i = 0; i < watchers->count; i++)
+		if (strcmp(watchers->list[i].addr, address) == 0)
+			return &watchers->list[i];
+	return NULL;
+}
+
+static const char *whose(const struct claim_job *job, const rbd_image_watcher_t *watcher)
+{
+	return watcher->id == own_id(job) ? ", this very urbdd," : "";
+}
+
+static int cannot_look(struct claim_job *job, int code)
+{
+	return error_set(&job->error, code,
+			 "Cannot see who else uses it: %s. 'rbd status' may say more.",
+			 errno_text(code));
+}
+
+/* An image without the lock: whoever watches it may write to it. */
+static int check_watchers(struct claim_job *job)
+{
+	const rbd_image_watcher_t *other;
+	struct watchers watchers;
+	int r = list_watchers(job->rbd->rbd, &watchers);
+
+	if (r < 0)
+		return cannot_look(job, r);
+	other = find_other(&watchers, own_id(job));
+	if (other)
+		r = error_set(&job->error, -EBUSY,
+			      "client.%" PRId64 " at %s%s has it open for writing ('rbd status' "
+			      "shows it), and it has no exclusive-lock feature that would keep two "
+			      "writers apart. Let it go there first, or open it --read-only.",
+			      other->id, other->addr, whose(job, other));
+	free_watchers(&watchers);
+	return r;
+}
+
+/* The lock. */
+
+/* The living watch what they hold. 0 when @owner does not. */
+static int check_alive(struct claim_job *job, const char *owner)
+{
+	const rbd_image_watcher_t *holder;
+	struct watchers watchers;
+	int r = list_watchers(job->rbd->rbd, &watchers);
+
+	if (r < 0)
+		return cannot_look(job, r);
+	holder = find_address(&watchers, owner);
+	if (holder)
+		r = error_set(&job->error, -EBUSY,
+			      "client.%" PRId64 " at %s%s holds its exclusive lock ('rbd lock ls' "
+			      "shows it). Let it go there first.",
+			      holder->id, owner, whose(job, holder));
+	free_watchers(&watchers);
+	return r;
+}
+
+/* 0: nobody holds the lock, or somebody dead, whom librbd fences before it takes the lock away. */
+static int check_owner(struct claim_job *job)
+{
+	rbd_lock_mode_t mode;
+	char *owner = NULL;
+	size_t count = 1;
+	int r = rbd_lock_get_owners(job->rbd->rbd, &mode, &owner, &count);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r == -EBUSY)
+		return error_set(&job->error, r,
+				 "It is locked by hand: 'rbd lock ls' shows by whom, and 'rbd lock "
+				 "rm' takes the lock away.");
+	if (r < 0)
+		return cannot_look(job, r);
+	r = count ? check_alive(job, owner) : 0;
+	rbd_lock_get_owners_cleanup(&owner, count);
+	return r;
+}
+
+static int explain_lock(struct claim_job *job, int code)
+{
+	switch (code) {
+	case -EROFS: /* the answer of a holder that keeps it */
+	case -EBUSY:
+	case -EAGAIN:
+		return error_set(&job->error, -EBUSY,
+				 "Somebody else took its exclusive lock at the same moment ('rbd "
+				 "lock ls' shows who).");
+	case -EPERM:
+	case -EACCES:
+		return error_set(
+			&job->error, code,
+			"%s may not take its exclusive lock: give it the caps mon 'profile "
+			"rbd', which may also blocklist a dead holder, and osd 'profile "
+			"rbd'.",
+			rbd_client_user(job->rbd->client));
+	default:
+		return error_set(&job->error, code,
+				 "Cannot take its exclusive lock: %s. 'rbd lock ls' and 'ceph "
+				 "health' may say more.",
+				 errno_text(code));
+	}
+}
+
+/*
+ * librbd would ask a holder for the lock, and most give it away; but their writes would fail from
+ * then on. So a holder that lives is left alone, but for one that comes between the two calls.
+ */
+static int take_lock(struct claim_job *job)
+{
+	int r = check_owner(job);
+
+	if (r < 0)
+		return r;
+	r = rbd_lock_acquire(job->rbd->rbd, RBD_LOCK_MODE_EXCLUSIVE);
+	return r < 0 ? explain_lock(job, r) : 0;
+}
+
+/* Claiming. */
+
+static void close_claimed(struct claim_job *job)
+{
+	if (job->rbd)
+		image_close(&job->rbd->image);
+	job->rbd = NULL;
+}
+
+/* Closes here what was refused: that needs the cluster as well. */
+static void run_claim(struct bounded *bounded)
+{
+	struct claim_job *job = container_of(bounded, struct claim_job, bounded);
+
+	job->result = job->lock == RBD_LOCK_EXCLUSIVE ? take_lock(job) : check_watchers(job);
+	if (job->result < 0)
+		close_claimed(job);
+}
+
+static void abandon_claim(struct bounded *bounded)
+{
+	struct claim_job *job = container_of(bounded, struct claim_job, bounded);
+
+	close_claimed(job);
+	free(job);
+}
+
+/* Takes @rbd over, and gives it back through *ret. */
+static int claim(struct rbd_image *rbd, enum rbd_lock lock, unsigned timeout, struct image **ret,
+		 struct error *err)
+{
+	struct claim_job *job = calloc(1, sizeof(*job));
+	int r;
+
+	if (!job) {
+		image_close(&rbd->image);
+		return error_set(err, -ENOMEM, "Out of memory.");
+	}
+	job->bounded.run = run_claim;
+	job->bounded.abandoned = abandon_claim;
+	job->rbd = rbd;
+	job->lock = lock;
+	r = bounded_run(&job->bounded, timeout);
+	if (r == -ETIMEDOUT)
+		return error_set(err, r,
+				 "Seeing who else uses it took more than %u seconds: the cluster "
+				 "does not answer ('ceph health' says more).",
+				 timeout);
+	if (r < 0) {
+		error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+		close_claimed(job);
+	} else if (job->result < 0) {
+		r = job->result;
+		*err = job->error;
+	} else {
+		*ret = &job->rbd->image;
+	}
+	free(job);
+	return r;
+}
+
+static int refuse_unlockable(struct rbd_image *rbd, struct error *err)
+{
+	image_close(&rbd->image);
+	return error_set(
+		err, -EOPNOTSUPP,
+		"It has no exclusive-lock feature: add that with 'rbd feature enable IMAGE "
+		"exclusive-lock', or do without --exclusive.");
+}
+
+int rbd_image_claim(struct image **image, enum rbd_lock lock, unsigned timeout, struct error *err)
+{
+	struct rbd_image *rbd = container_of(*image, struct rbd_image, image);
+
+	if (rbd->image.info.read_only || lock == RBD_LOCK_NONE)
+		return 0;
+	if (lock == RBD_LOCK_AUTO && rbd->lockable)
+		return 0;
+	*image = NULL;
+	if (lock == RBD_LOCK_EXCLUSIVE && !rbd->lockable)
+		return refuse_unlockable(rbd, err);
+	return claim(rbd, lock, timeout, image, err);
+}

@@ -1,0 +1,507 @@
+#include "image/rbd-open.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "image/bounded.h"
+#include "image/client-rados.h"
+#include "image/fence.h"
+
+#define BLOCK	       512
+#define ID_MAX	       128
+#define ZEROED_OBJECTS 32 /* stripes that one discard may cover: bounds what waits behind it */
+
+/*
+ * What librbd discards is rounded inwards to this many bytes (rbd_discard_granularity_bytes), which
+ * is also krbd's alloc_size: a file system made on either finds the same geometry.
+ */
+#define ALLOC_SIZE (64u * 1024)
+
+/* Owns what the open touches, because the caller may have left when it comes back. */
+struct open_job {
+	struct bounded bounded;
+	struct rbd_client *client; /* a reference */
+	char *pool, *namespace, *name, *snapshot;
+	char path[512]; /* for sentences: pool/namespace/image@snapshot */
+	char *identity, *former_client;
+	bool read_only, await_former;
+	struct rbd_image *image; /* the outcome */
+	struct error error;
+	int result;
+};
+
+int rbd_image_free(struct rbd_image *rbd)
+{
+	int r = 0;
+
+	worker_deinit(&rbd->worker);
+	if (rbd->rbd)
+		r = rbd_close(rbd->rbd);
+	if (rbd->ioctx)
+		rados_ioctx_destroy(rbd->ioctx);
+	rbd_client_unref(rbd->client);
+	free(rbd);
+	return r;
+}
+
+/* Sentences. */
+
+static bool snapshot_alone_is_absent(const struct open_job *job, rados_ioctx_t ioctx)
+{
+	rbd_image_t image;
+
+	if (!job->snapshot || rbd_open_read_only(ioctx, job->name, &image, NULL) < 0)
+		return false;
+	rbd_close(image);
+	return true;
+}
+
+static bool namespace_is_absent(const struct open_job *job, rados_ioctx_t ioctx)
+{
+	bool exists = true;
+
+	return job->namespace && rbd_namespace_exists(ioctx, job->namespace, &exists) == 0 &&
+	       !exists;
+}
+
+static int explain_absent(struct open_job *job, rados_ioctx_t ioctx)
+{
+	if (snapshot_alone_is_absent(job, ioctx))
+		return error_set(&job->error, -ENOENT,
+				 "Image %s has no snapshot '%s' ('rbd snap ls' lists them).",
+				 job->name, job->snapshot);
+	if (namespace_is_absent(job, ioctx))
+		return error_set(&job->error, -ENOENT,
+				 "Pool %s has no namespace '%s': check the name ('rbd namespace ls "
+				 "%s' lists them), or create it.",
+				 job->pool, job->namespace, job->pool);
+	return error_set(&job->error, -ENOENT,
+			 "There is no image '%s' in pool %s%s%s: create it, or check the names.",
+			 job->name, job->pool, job->namespace ? ", namespace " : "",
+			 job->namespace ? job->namespace : "");
+}
+
+static int explain_caps(struct open_job *job, int code)
+{
+	const char *user = rbd_client_user(job->client);
+
+	if (job->read_only)
+		return error_set(&job->error, code,
+				 "%s may not read %s: give it the caps mon 'profile rbd' and osd "
+				 "'profile rbd-read-only pool=%s'.",
+				 user, job->path, job->pool);
+	return error_set(&job->error, code,
+			 "%s may not write to %s: give it the caps mon 'profile rbd' and osd "
+			 "'profile rbd pool=%s', or map it read-only.",
+			 user, job->path, job->pool);
+}
+
+static int explain_open(struct open_job *job, rados_ioctx_t ioctx, int code)
+{
+	switch (code) {
+	case -ENOENT:
+		return explain_absent(job, ioctx);
+	case -EPERM:
+	case -EACCES:
+		return explain_caps(job, code);
+	case -EROFS:
+		return error_set(&job->error, code, "%s cannot be written: map it read-only.",
+				 job->path);
+	case -ESHUTDOWN:
+		return error_set(
+			&job->error, code,
+			"The cluster has blocklisted this client: remove it with 'ceph osd "
+			"blocklist rm %s' ('ceph osd blocklist ls' shows it), and map "
+			"again.",
+			rbd_client_address(job->client));
+	case -ENOSYS:
+		return error_set(&job->error, code,
+				 "%s has features that this librbd does not know ('rbd info' lists "
+				 "them): upgrade librbd on this node, or take them away with 'rbd "
+				 "feature disable'.",
+				 job->path);
+	default:
+		return error_set(&job->error, code,
+				 "Cannot open %s: %s. 'rbd info' and 'ceph health' may say more.",
+				 job->path, errno_text(code));
+	}
+}
+
+static int explain_pool(struct open_job *job, int code)
+{
+	if (code == -ENOENT)
+		return error_set(
+			&job->error, code,
+			"There is no pool '%s' in cluster %s: create it, or check the name.",
+			job->pool, rbd_client_fsid(job->client));
+	return error_set(&job->error, code,
+			 "Cannot use pool %s as %s: %s. Check the user's caps ('ceph auth get') "
+			 "and the pool ('ceph osd pool ls detail').",
+			 job->pool, rbd_client_user(job->client), errno_text(code));
+}
+
+/* Describing an open image. */
+
+/* Whether librbd caches for this image, by whichever of its levels of configuration decides. */
+static bool has_cache(rbd_image_t image)
+{
+	int max = 0, r = rbd_config_image_list(image, NULL, &max);
+	rbd_config_option_t *options;
+	bool cache = false;
+
+	options = r == -ERANGE ? calloc((size_t)max, sizeof(*options)) : NULL;
+	if (!options || rbd_config_image_list(image, options, &max) < 0) {
+		free(options);
+		return true; /* to flush what needs none does no harm */
+	}
+	for (int i = 0; i < max; i++)
+		if (strcmp(options[i].name, "rbd_cache") == 0)
+			cache = strcmp(options[i].value, "true") == 0;
+	rbd_config_image_list_cleanup(options, max);
+	free(options);
+	return cache;
+}
+
+/* A clone's object map is silent on what its parent holds. */
+static bool has_parent(rbd_image_t image)
+{
+	rbd_linked_image_spec_t parent;
+	rbd_snap_spec_t snapshot;
+
+	if (rbd_get_parent(image, &parent, &snapshot) < 0)
+		return false;
+	rbd_linked_image_spec_cleanup(&parent);
+	rbd_snap_spec_cleanup(&snapshot);
+	return true;
+}
+
+static int describe_layout(struct rbd_image *rbd)
+{
+	struct image_info *info = &rbd->image.info;
+	uint64_t unit, count, features, stripe;
+	rbd_image_info_t stat;
+	int r;
+
+	if ((r = rbd_stat(rbd->rbd, &stat, sizeof(stat))) < 0 ||
+	    (r = rbd_get_stripe_unit(rbd->rbd, &unit)) < 0 ||
+	    (r = rbd_get_stripe_count(rbd->rbd, &count)) < 0 ||
+	    (r = rbd_get_features(rbd->rbd, &features)) < 0)
+		return r;
+	stripe = stat.obj_size * count;
+	info->size = stat.size - stat.size % BLOCK;
+	info->optimal_io = stripe > UINT32_MAX ? (uint32_t)stat.obj_size : (uint32_t)stripe;
+	info->max_discard = info->max_write_zeroes = stripe * ZEROED_OBJECTS;
+	/* With fancy striping librbd reports the runs out of order. */
+	info->extents = count == 1 && unit == stat.obj_size;
+	rbd->object_size = stat.obj_size;
+	rbd->lockable = features & RBD_FEATURE_EXCLUSIVE_LOCK;
+	rbd->fast_extents = features & RBD_FEATURE_FAST_DIFF && !has_parent(rbd->rbd);
+	return 0;
+}
+
+static int describe(struct rbd_image *rbd, const struct open_job *job)
+{
+	struct image_info *info = &rbd->image.info;
+	int r;
+
+	*info = (struct image_info){
+		.block_size = BLOCK,
+		.physical_block_size = BLOCK,
+		.minimum_io = ALLOC_SIZE,
+		.discard_granularity = ALLOC_SIZE,
+		.read_only = job->read_only,
+		.fast_zero = true,
+	};
+	r = describe_layout(rbd);
+	if (r < 0)
+		return r;
+	info->volatile_cache = !job->read_only && has_cache(rbd->rbd);
+	return 0;
+}
+
+/* The parts of an identity, as identify() joins them. */
+struct known {
+	char fsid[64], namespace[256], id[ID_MAX];
+	int64_t pool;
+	uint64_t snapshot;
+	bool has_snapshot;
+};
+
+static bool parse_identity(const char *text, struct known *ret)
+{
+	char *copy = strdup(text), *rest = copy, *fsid, *pool, *namespace, *snapshot;
+	bool whole = false;
+
+	if (!copy)
+		return false;
+	strsep(&rest, ":");
+	fsid = strsep(&rest, "/");
+	pool = strsep(&rest, "/");
+	namespace = strsep(&rest, "/");
+	if (rest && strncmp(text, "rbd:", 4) == 0) {
+		snapshot = strrchr(rest, '@');
+		ret->has_snapshot = snapshot != NULL;
+		ret->snapshot = snapshot ? strtoull(snapshot + 1, NULL, 10) : 0;
+		if (snapshot)
+			*snapshot = '\0';
+		ret->pool = strtoll(pool, NULL, 10);
+		whole = snprintf(ret->fsid, sizeof(ret->fsid), "%s", fsid) <
+				(int)sizeof(ret->fsid) &&
+			snprintf(ret->namespace, sizeof(ret->namespace), "%s", namespace) <
+				(int)sizeof(ret->namespace) &&
+			snprintf(ret->id, sizeof(ret->id), "%s", rest) < (int)sizeof(ret->id);
+	}
+	free(copy);
+	return whole;
+}
+
+/* Images of the old format have no id; within a pool their name stands for it. */
+static int identify(struct rbd_image *rbd, const struct open_job *job)
+{
+	char id[ID_MAX], snapshot[32] = "";
+	uint64_t snapshot_id;
+	int r;
+
+	if (rbd_get_id(rbd->rbd, id, sizeof(id)) < 0)
+		snprintf(id, sizeof(id), "=%s", job->name);
+	if (job->snapshot) {
+		r = rbd_snap_get_id(rbd->rbd, job->snapshot, &snapshot_id);
+		if (r < 0)
+			return r;
+		snprintf(snapshot, sizeof(snapshot), "@%" PRIu64, snapshot_id);
+	}
+	r = snprintf(rbd->image.identity, sizeof(rbd->image.identity), "rbd:%s/%" PRId64 "/%s/%s%s",
+		     rbd_client_fsid(job->client), rados_ioctx_get_id(rbd->ioctx),
+		     job->namespace ? job->namespace : "", id, snapshot);
+	return r < (int)sizeof(rbd->image.identity) ? 0 : -ENAMETOOLONG;
+}
+
+/* Opening. */
+
+static int open_pool(struct open_job *job, struct rbd_image *rbd)
+{
+	int r = rados_ioctx_create(rbd_client_cluster(job->client), job->pool, &rbd->ioctx);
+
+	if (r < 0) {
+		rbd->ioctx = NULL;
+		return explain_pool(job, r);
+	}
+	if (job->namespace)
+		rados_ioctx_set_namespace(rbd->ioctx, job->namespace);
+	return 0;
+}
+
+/* Opening again what was open before: by its ids, so that no other image can take its place. */
+
+static int explain_gone(struct open_job *job)
+{
+	return error_set(&job->error, -ESTALE,
+			 "The image that was %s is gone; one that bears its name now is another. "
+			 "Unmap the device with --force: what was not written yet is lost.",
+			 job->path);
+}
+
+static int open_by_id(struct rbd_image *rbd, const struct known *known, bool read_only)
+{
+	const char *name = known->id[0] == '=' ? known->id + 1 : NULL;
+	int r;
+
+	if (name)
+		r = read_only ? rbd_open_read_only(rbd->ioctx, name, &rbd->rbd, NULL)
+			      : rbd_open(rbd->ioctx, name, &rbd->rbd, NULL);
+	else
+		r = read_only ? rbd_open_by_id_read_only(rbd->ioctx, known->id, &rbd->rbd, NULL)
+			      : rbd_open_by_id(rbd->ioctx, known->id, &rbd->rbd, NULL);
+	if (r < 0)
+		rbd->rbd = NULL;
+	else if (known->has_snapshot)
+		r = rbd_snap_set_by_id(rbd->rbd, known->snapshot);
+	return r;
+}
+
+static int open_known(struct open_job *job, struct rbd_image *rbd)
+{
+	struct known known;
+	int r;
+
+	if (!parse_identity(job->identity, &known))
+		return error_set(&job->error, -EINVAL, "'%s' is no identity of an image.",
+				 job->identity);
+	if (strcmp(known.fsid, rbd_client_fsid(job->client)) != 0)
+		return error_set(
+			&job->error, -ESTALE,
+			"The monitors are those of cluster %s now, and %s was in cluster %s.",
+			rbd_client_fsid(job->client), job->path, known.fsid);
+	r = rados_ioctx_create2(rbd_client_cluster(job->client), known.pool, &rbd->ioctx);
+	if (r < 0) {
+		rbd->ioctx = NULL;
+		return r == -ENOENT ? explain_gone(job) : explain_pool(job, r);
+	}
+	rados_ioctx_set_namespace(rbd->ioctx, known.namespace);
+	r = open_by_id(rbd, &known, job->read_only);
+	if (r == -ENOENT)
+		return explain_gone(job);
+	if (r < 0)
+		return explain_open(job, rbd->ioctx, r);
+	if ((r = describe(rbd, job)) < 0)
+		return error_set(&job->error, r, "Cannot read what %s is: %s.", job->path,
+				 errno_text(r));
+	snprintf(rbd->image.identity, sizeof(rbd->image.identity), "%s", job->identity);
+	return 0;
+}
+
+/* Nothing of the former client may be stored after what we write. */
+static int succeed_former(struct open_job *job, struct rbd_image *rbd)
+{
+	const char *former = job->former_client ? job->former_client : "";
+	char owner[128];
+	int r = 0;
+
+	if (!job->identity || job->read_only)
+		return 0;
+	if (fence_has_other_owner(rbd->rbd, former, owner, sizeof(owner)))
+		return error_set(&job->error, -EBUSY,
+				 "The client at %s has taken %s meanwhile, and may have written to "
+				 "it: what was not written here yet must not follow.",
+				 owner, job->path);
+	if (!*former)
+		return 0;
+	if (job->await_former)
+		r = fence_await_unwatched(rbd->rbd, job->former_client);
+	else
+		fence_break_lock(rbd->rbd, job->former_client);
+	return r < 0 ? error_set(&job->error, r, "Cannot read who watches %s: %s.", job->path,
+				 errno_text(r))
+		     : 0;
+}
+
+static int open_image(struct open_job *job, struct rbd_image *rbd)
+{
+	int r;
+
+	if (job->read_only)
+		r = rbd_open_read_only(rbd->ioctx, job->name, &rbd->rbd, job->snapshot);
+	else
+		r = rbd_open(rbd->ioctx, job->name, &rbd->rbd, NULL);
+	if (r < 0) {
+		rbd->rbd = NULL;
+		return explain_open(job, rbd->ioctx, r);
+	}
+	if ((r = describe(rbd, job)) < 0 || (r = identify(rbd, job)) < 0)
+		return error_set(
+			&job->error, r,
+			"Cannot read what %s is: %s. 'rbd info' may say more; if it works, "
+			"map again.",
+			job->path, errno_text(r));
+	if (rbd->image.info.size == 0)
+		return error_set(&job->error, -EINVAL, "%s has no size: resize it first.",
+				 job->path);
+	return 0;
+}
+
+static void run_open(struct bounded *bounded)
+{
+	struct open_job *job = container_of(bounded, struct open_job, bounded);
+	struct rbd_image *rbd = calloc(1, sizeof(*rbd));
+
+	if (!rbd) {
+		job->result = error_set(&job->error, -ENOMEM, "Out of memory.");
+		return;
+	}
+	rbd->client = rbd_client_ref(job->client);
+	worker_init(&rbd->worker);
+	if (job->identity)
+		job->result = open_known(job, rbd);
+	else if ((job->result = open_pool(job, rbd)) == 0)
+		job->result = open_image(job, rbd);
+	if (job->result == 0)
+		job->result = succeed_former(job, rbd);
+	if (job->result == 0)
+		job->image = rbd;
+	else
+		rbd_image_free(rbd);
+}
+
+static void free_job(struct open_job *job)
+{
+	rbd_client_unref(job->client);
+	free(job->pool);
+	free(job->namespace);
+	free(job->name);
+	free(job->snapshot);
+	free(job->identity);
+	free(job->former_client);
+	free(job);
+}
+
+static void abandon_open(struct bounded *bounded)
+{
+	struct open_job *job = container_of(bounded, struct open_job, bounded);
+
+	if (job->image)
+		rbd_image_free(job->image);
+	free_job(job);
+}
+
+static bool given(const char *text)
+{
+	return text && *text;
+}
+
+static struct open_job *make_job(struct rbd_client *client, const struct rbd_image_spec *spec)
+{
+	struct open_job *job = calloc(1, sizeof(*job));
+
+	if (!job)
+		return NULL;
+	job->bounded.run = run_open;
+	job->bounded.abandoned = abandon_open;
+	job->client = rbd_client_ref(client);
+	job->read_only = spec->read_only || given(spec->snapshot);
+	job->pool = strdup(spec->pool);
+	job->name = strdup(spec->image);
+	job->namespace = given(spec->namespace) ? strdup(spec->namespace) : NULL;
+	job->snapshot = given(spec->snapshot) ? strdup(spec->snapshot) : NULL;
+	job->identity = given(spec->identity) ? strdup(spec->identity) : NULL;
+	job->former_client = given(spec->former_client) ? strdup(spec->former_client) : NULL;
+	job->await_former = spec->await_former;
+	snprintf(job->path, sizeof(job->path), "%s%s%s/%s%s%s", spec->pool,
+		 job->namespace ? "/" : "", job->namespace ? job->namespace : "", spec->image,
+		 job->snapshot ? "@" : "", job->snapshot ? job->snapshot : "");
+	if (job->pool && job->name && !job->namespace == !given(spec->namespace) &&
+	    !job->snapshot == !given(spec->snapshot) && !job->identity == !given(spec->identity) &&
+	    !job->former_client == !given(spec->former_client))
+		return job;
+	free_job(job);
+	return NULL;
+}
+
+int rbd_image_open_bounded(struct rbd_client *client, const struct rbd_image_spec *spec,
+			   unsigned timeout, struct rbd_image **ret, struct error *err)
+{
+	struct open_job *job = make_job(client, spec);
+	int r;
+
+	if (!job)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	r = bounded_run(&job->bounded, timeout);
+	if (r == -ETIMEDOUT)
+		return error_set(err, r,
+				 "Opening image %s took more than %u seconds: the cluster does not "
+				 "answer ('ceph health' says more).",
+				 spec->image, timeout);
+	if (r < 0) {
+		error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+	} else if (job->result < 0) {
+		r = job->result;
+		*err = job->error;
+	} else {
+		*ret = job->image;
+	}
+	free_job(job);
+	return r;
+}
