@@ -1,0 +1,546 @@
+#include "nbd/connection.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "nbd/tls.h"
+
+/* Pieces of one sendmsg: header and payload of as many replies as come together in one turn. */
+#define SEND_PIECES 128
+
+/* How long a peer that was told the end may go on sending before it is cut off. */
+#define LINGER_SECONDS 2
+#define LINGER_BYTES   4096
+
+struct nbd_connection {
+	struct nbd_connection_config config;
+	struct nbd_session *session;
+	struct queue *queue;
+	int fd;
+
+	/* Queue thread. The ring holds what is `armed`; it is freed only when nothing is. */
+	struct ring_op receive_op, writable_op, timer_op, linger_op;
+	bool receive_armed, writable_armed, timer_armed, linger_armed;
+	bool closing; /* send what is left, then finish */
+
+	/* TLS: asked for, then made, then its handshake is done, then its end is said. */
+	bool tls_wanted, tls_ready, tls_ended;
+	struct nbd_tls_stream *tls;
+
+	bool lingering; /* all is sent, and the peer knows that nothing more comes */
+	bool shut;	/* the socket was shut down */
+	bool finished;
+	struct turn_hook hook;
+	struct iovec window[2];
+	struct msghdr window_message;
+	struct __kernel_timespec timer, linger_timer;
+	uint8_t discarded[LINGER_BYTES];
+	struct work start_work;
+
+	/* Any thread. */
+	struct work stop_work;
+	atomic_int stop;	 /* strictest NBD_STOP_* asked for, or -1 */
+	atomic_bool stop_posted; /* stop_work is in the inbox */
+};
+
+static void schedule(struct nbd_connection *connection)
+{
+	queue_at_turn_end(connection->queue, &connection->hook);
+}
+
+/* The socket is of no use any more: wakes what the ring still holds on it. */
+static void shut(struct nbd_connection *connection)
+{
+	if (!connection->shut)
+		shutdown(connection->fd, SHUT_RDWR);
+	connection->shut = true;
+}
+
+static void abandon(struct nbd_connection *connection)
+{
+	nbd_session_abandon(connection->session);
+	connection->closing = true;
+	shut(connection);
+	schedule(connection);
+}
+
+static void timer_cancel(struct nbd_connection *connection, struct ring_op *op, bool armed)
+{
+	struct io_uring_sqe *sqe;
+
+	if (!armed)
+		return;
+	sqe = queue_get_sqe(connection->queue);
+	io_uring_prep_timeout_remove(sqe, (uintptr_t)op, 0);
+	queue_sqe_bind(sqe, NULL);
+}
+
+static void handshake_in_time(struct nbd_connection *connection)
+{
+	timer_cancel(connection, &connection->timer_op, connection->timer_armed);
+}
+
+static void begin_transmission(struct nbd_connection *connection)
+{
+	const struct nbd_connection_config *config = &connection->config;
+
+	handshake_in_time(connection);
+	if (config->chosen)
+		config->chosen(connection, nbd_session_export(connection->session), config->data);
+}
+
+/* Does all that the session wants done, short of receiving and sending. */
+static void run_events(struct nbd_connection *connection)
+{
+	struct nbd_session *session = connection->session;
+	struct request *request;
+
+	for (;;) {
+		switch (nbd_session_next(session, &request)) {
+		case NBD_EVENT_NONE:
+			return;
+		case NBD_EVENT_SUBMIT:
+			image_submit(nbd_session_image(session), request);
+			break;
+		case NBD_EVENT_TRANSMIT:
+			begin_transmission(connection);
+			break;
+		case NBD_EVENT_START_TLS:
+			connection->tls_wanted = true;
+			break;
+		case NBD_EVENT_CLOSE:
+			connection->closing = true;
+			break;
+		}
+	}
+}
+
+static void writable(struct ring_op *op, int result, uint32_t flags)
+{
+	struct nbd_connection *connection = container_of(op, struct nbd_connection, writable_op);
+
+	connection->writable_armed = false;
+	schedule(connection);
+}
+
+static void wait_writable(struct nbd_connection *connection)
+{
+	struct io_uring_sqe *sqe = queue_get_sqe(connection->queue);
+
+	io_uring_prep_poll_add(sqe, connection->fd, POLLOUT);
+	queue_sqe_bind(sqe, &connection->writable_op);
+	connection->writable_armed = true;
+}
+
+/* The answer to STARTTLS has gone: from here on both sides talk TLS. */
+static void make_tls(struct nbd_connection *connection)
+{
+	connection->tls_wanted = false;
+	if (nbd_tls_create(connection->config.credentials, &connection->tls) < 0)
+		abandon(connection);
+}
+
+/* Encrypts as much of the session's output as there is room for. */
+static void encrypt(struct nbd_connection *connection)
+{
+	struct iovec iov[2];
+	ssize_t length;
+
+	while (nbd_session_output(connection->session, iov, 2) > 0) {
+		length = nbd_tls_write(connection->tls, iov[0].iov_base, iov[0].iov_len);
+		if (length == -EAGAIN)
+			return;
+		if (length < 0) {
+			abandon(connection);
+			return;
+		}
+		nbd_session_sent(connection->session, length);
+	}
+}
+
+/* What goes to the socket next. */
+static unsigned get_output(struct nbd_connection *connection, struct iovec *iov)
+{
+	if (!connection->tls)
+		return nbd_session_output(connection->session, iov, SEND_PIECES);
+	if (connection->tls_ready && !connection->tls_ended)
+		encrypt(connection);
+	return nbd_tls_output(connection->tls, iov);
+}
+
+static void output_sent(struct nbd_connection *connection, size_t length)
+{
+	if (connection->tls)
+		nbd_tls_sent(connection->tls, length);
+	else
+		nbd_session_sent(connection->session, length);
+}
+
+/* One sendmsg of what waits; false when the socket takes no more for now, or nothing waits. */
+static bool send_some(struct nbd_connection *connection)
+{
+	struct iovec iov[SEND_PIECES];
+	struct msghdr message = { .msg_iov = iov };
+	ssize_t sent;
+
+	message.msg_iovlen = get_output(connection, iov);
+	if (message.msg_iovlen == 0)
+		return false;
+	sent = sendmsg(connection->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent >= 0) {
+		output_sent(connection, sent);
+		return true;
+	}
+	if (errno == EAGAIN || errno == EINTR)
+		wait_writable(connection);
+	else
+		abandon(connection);
+	return false;
+}
+
+/* Goes on with the TLS handshake; false until it is done. */
+static bool shake_hands(struct nbd_connection *connection)
+{
+	int r = nbd_tls_handshake(connection->tls);
+
+	if (r == 0) {
+		connection->tls_ready = true;
+		nbd_session_tls_started(connection->session);
+	} else if (r != -EAGAIN) {
+		connection->closing = true; /* once the alert is sent */
+		nbd_session_abandon(connection->session);
+	}
+	return r == 0;
+}
+
+/* Decrypts what has come, as far as the session wants it. */
+static void decrypt(struct nbd_connection *connection)
+{
+	struct iovec window[2];
+	ssize_t length;
+
+	if (connection->closing || (!connection->tls_ready && !shake_hands(connection)))
+		return;
+	while (nbd_session_window(connection->session, window) > 0) {
+		length = nbd_tls_read(connection->tls, window[0].iov_base, window[0].iov_len);
+		if (length == -EAGAIN)
+			return;
+		if (length <= 0) {
+			abandon(connection);
+			return;
+		}
+		nbd_session_received(connection->session, length);
+		run_events(connection);
+	}
+}
+
+/* Where the socket's next bytes go; 0: nowhere now. */
+static unsigned get_window(struct nbd_connection *connection)
+{
+	if (!connection->tls)
+		return nbd_session_window(connection->session, connection->window);
+	if (connection->tls_ready &&
+	    nbd_session_window(connection->session, connection->window) == 0)
+		return 0;
+	return nbd_tls_window(connection->tls, connection->window);
+}
+
+static void received(struct ring_op *op, int result, uint32_t flags)
+{
+	struct nbd_connection *connection = container_of(op, struct nbd_connection, receive_op);
+
+	connection->receive_armed = false;
+	if (result > 0 && connection->lingering) {
+		/* discarded */
+	} else if (result > 0 && connection->tls) {
+		nbd_tls_received(connection->tls, result);
+	} else if (result > 0) {
+		nbd_session_received(connection->session, result);
+		run_events(connection);
+	} else if (result != -EINTR && result != -EAGAIN) {
+		abandon(connection);
+	}
+	schedule(connection);
+}
+
+static void arm_receive(struct nbd_connection *connection)
+{
+	struct io_uring_sqe *sqe;
+	unsigned count = get_window(connection);
+
+	if (count == 0)
+		return;
+	sqe = queue_get_sqe(connection->queue);
+	if (count == 1) {
+		io_uring_prep_recv(sqe, connection->fd, connection->window[0].iov_base,
+				   connection->window[0].iov_len, 0);
+	} else {
+		connection->window_message =
+			(struct msghdr){ .msg_iov = connection->window, .msg_iovlen = count };
+		io_uring_prep_recvmsg(sqe, connection->fd, &connection->window_message, 0);
+	}
+	queue_sqe_bind(sqe, &connection->receive_op);
+	connection->receive_armed = true;
+}
+
+static bool idle(const struct nbd_connection *connection)
+{
+	return !connection->receive_armed && !connection->writable_armed &&
+	       !connection->timer_armed && !connection->linger_armed &&
+	       nbd_session_in_flight(connection->session) == 0;
+}
+
+static void free_tls(struct nbd_connection *connection)
+{
+	nbd_tls_free(connection->tls);
+	connection->tls = NULL;
+}
+
+static void free_connection(struct nbd_connection *connection)
+{
+	free_tls(connection);
+	nbd_session_destroy(connection->session);
+	free(connection);
+}
+
+/* The owner may free the credentials as soon as it knows. Once closed() has returned nobody posts
+ * stop_work any more; what was posted frees instead. */
+static void finish(struct nbd_connection *connection)
+{
+	list_remove(&connection->hook.entry); /* this turn may have asked for another one */
+	close(connection->fd);
+	free_tls(connection);
+	connection->finished = true;
+	connection->config.closed(connection, connection->config.data);
+	if (!atomic_load(&connection->stop_posted))
+		free_connection(connection);
+}
+
+/* True when the good-bye of TLS has yet to be sent. */
+static bool end_tls(struct nbd_connection *connection)
+{
+	if (!connection->tls_ready || connection->tls_ended || connection->shut)
+		return false;
+	connection->tls_ended = true;
+	nbd_tls_end(connection->tls);
+	return true;
+}
+
+static void linger_over(struct ring_op *op, int result, uint32_t flags)
+{
+	struct nbd_connection *connection = container_of(op, struct nbd_connection, linger_op);
+
+	connection->linger_armed = false;
+	shut(connection);
+	schedule(connection);
+}
+
+static void begin_linger(struct nbd_connection *connection)
+{
+	struct io_uring_sqe *sqe = queue_get_sqe(connection->queue);
+
+	shutdown(connection->fd, SHUT_WR);
+	connection->linger_timer.tv_sec = LINGER_SECONDS;
+	io_uring_prep_timeout(sqe, &connection->linger_timer, 0, 0);
+	queue_sqe_bind(sqe, &connection->linger_op);
+	connection->lingering = connection->linger_armed = true;
+}
+
+/*
+ * True while the peer may still be sending. A socket that is closed with unread bytes in it resets
+ * the peer, which loses the replies that it has not read yet: so what comes is read to its end.
+ */
+static bool linger(struct nbd_connection *connection)
+{
+	struct io_uring_sqe *sqe;
+
+	if (connection->shut)
+		return false;
+	if (!connection->lingering)
+		begin_linger(connection);
+	if (connection->receive_armed)
+		return true;
+	sqe = queue_get_sqe(connection->queue);
+	io_uring_prep_recv(sqe, connection->fd, connection->discarded, LINGER_BYTES, 0);
+	queue_sqe_bind(sqe, &connection->receive_op);
+	connection->receive_armed = true;
+	return true;
+}
+
+/*
+ * Towards the end: everything answered and sent, then the peer heard out, then the socket shut,
+ * then nothing outstanding.
+ */
+static void close_step(struct nbd_connection *connection)
+{
+	if (nbd_session_in_flight(connection->session) > 0 ||
+	    nbd_session_has_output(connection->session))
+		return;
+	if (connection->writable_armed && !connection->shut)
+		return;
+	if (end_tls(connection)) {
+		schedule(connection);
+		return;
+	}
+	handshake_in_time(connection);
+	if (linger(connection))
+		return;
+	timer_cancel(connection, &connection->linger_op, connection->linger_armed);
+	if (idle(connection))
+		finish(connection);
+}
+
+/* Takes in and sends out what can be, until neither goes on without the peer. */
+static void exchange(struct nbd_connection *connection)
+{
+	do {
+		if (connection->tls)
+			decrypt(connection);
+		run_events(connection);
+	} while (!connection->writable_armed && send_some(connection));
+	if (connection->tls_wanted && !nbd_session_has_output(connection->session))
+		make_tls(connection);
+}
+
+/* The end of a turn in which something happened. */
+static void turn(struct nbd_connection *connection)
+{
+	exchange(connection);
+	if (connection->closing)
+		close_step(connection);
+	else if (!connection->receive_armed)
+		arm_receive(connection);
+}
+
+static void run_hook(struct turn_hook *hook)
+{
+	turn(container_of(hook, struct nbd_connection, hook));
+}
+
+static void timed_out(struct ring_op *op, int result, uint32_t flags)
+{
+	struct nbd_connection *connection = container_of(op, struct nbd_connection, timer_op);
+
+	connection->timer_armed = false;
+	if (result == -ETIME && !nbd_session_export(connection->session))
+		abandon(connection);
+	schedule(connection);
+}
+
+static void arm_timer(struct nbd_connection *connection)
+{
+	struct io_uring_sqe *sqe = queue_get_sqe(connection->queue);
+
+	connection->timer.tv_sec = connection->config.handshake_seconds;
+	io_uring_prep_timeout(sqe, &connection->timer, 0, 0);
+	queue_sqe_bind(sqe, &connection->timer_op);
+	connection->timer_armed = true;
+}
+
+static void done(struct request *request)
+{
+	struct nbd_connection *connection = nbd_session_data(nbd_session_of(request));
+
+	nbd_session_complete(request);
+	schedule(connection);
+}
+
+static void run_stop(struct work *work)
+{
+	struct nbd_connection *connection = container_of(work, struct nbd_connection, stop_work);
+
+	atomic_store(&connection->stop_posted, false);
+	if (connection->finished) {
+		free_connection(connection);
+	} else if (atomic_load(&connection->stop) == NBD_STOP_NOW) {
+		abandon(connection);
+	} else {
+		nbd_session_shutdown(connection->session);
+		schedule(connection);
+	}
+}
+
+static void run_start(struct work *work)
+{
+	struct nbd_connection *connection = container_of(work, struct nbd_connection, start_work);
+
+	if (connection->config.handshake_seconds > 0)
+		arm_timer(connection);
+	schedule(connection);
+}
+
+static int create_session(struct nbd_connection *connection)
+{
+	struct nbd_session_config *config = &connection->config.session;
+
+	config->home = connection->queue;
+	config->done = done;
+	config->data = connection;
+	if (connection->config.export)
+		return nbd_session_create_transmitting(config, connection->config.export,
+						       &connection->session);
+	return nbd_session_create(config, &connection->session);
+}
+
+int nbd_connection_create(const struct nbd_connection_config *config, struct nbd_connection **ret)
+{
+	struct nbd_connection *connection = calloc(1, sizeof(*connection));
+	int r;
+
+	if (!connection)
+		return -ENOMEM;
+	connection->config = *config;
+	connection->queue = config->queue;
+	connection->fd = config->fd;
+	connection->receive_op.complete = received;
+	connection->writable_op.complete = writable;
+	connection->timer_op.complete = timed_out;
+	connection->linger_op.complete = linger_over;
+	connection->hook.run = run_hook;
+	connection->start_work.run = run_start;
+	connection->stop_work.run = run_stop;
+	list_init(&connection->hook.entry);
+	atomic_init(&connection->stop, -1);
+	r = create_session(connection);
+	if (r < 0) {
+		free(connection);
+		return r;
+	}
+	*ret = connection;
+	return 0;
+}
+
+void nbd_connection_discard(struct nbd_connection *connection)
+{
+	free_connection(connection);
+}
+
+void nbd_connection_start(struct nbd_connection *connection)
+{
+	queue_post(connection->queue, &connection->start_work);
+}
+
+void nbd_connection_stop(struct nbd_connection *connection, enum nbd_stop how)
+{
+	int before = atomic_load(&connection->stop);
+
+	while (before < (int)how && !atomic_compare_exchange_weak(&connection->stop, &before, how))
+		;
+	if (!atomic_exchange(&connection->stop_posted, true))
+		queue_post(connection->queue, &connection->stop_work);
+}
+
+unsigned nbd_connection_in_flight(const struct nbd_connection *connection)
+{
+	return nbd_session_in_flight(connection->session);
+}
+
+const struct nbd_session *nbd_connection_session(const struct nbd_connection *connection)
+{
+	return connection->session;
+}
