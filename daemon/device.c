@@ -1,0 +1,219 @@
+#include "daemon/device.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/thread.h"
+#include "daemon/records.h"
+
+void device_free(struct device *device)
+{
+	json_decref(device->names);
+	json_decref(device->access);
+	free(device);
+}
+
+void device_names(const struct device *device, struct image_names *ret)
+{
+	*ret = (struct image_names){
+		.type = json_string_value(json_object_get(device->names, "type")),
+		.pool = json_string_value(json_object_get(device->names, "pool")),
+		.namespace = json_string_value(json_object_get(device->names, "namespace")),
+		.image = json_string_value(json_object_get(device->names, "image")),
+		.snapshot = json_string_value(json_object_get(device->names, "snapshot")),
+	};
+}
+
+void device_spec(const struct device *device, char *buffer)
+{
+	struct image_names names;
+
+	device_names(device, &names);
+	image_names_format(&names, buffer, DEVICE_SPEC_MAX);
+}
+
+static json_t *pack_names(const struct image_names *names)
+{
+	return json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", names->type, "pool", names->pool,
+			 "namespace", names->namespace, "image", names->image, "snapshot",
+			 names->snapshot);
+}
+
+/* How the image was reached, key included: goes into the record alone. */
+static json_t *pack_access(const struct map_request *request)
+{
+	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:s*, s:O*, s:s*, s:s*, s:s*, s:I, s:i}",
+			 "monitors", request->monitors, "user", request->user, "key", request->key,
+			 "keyring", request->keyring, "conf", request->conf, "options",
+			 request->options, "client", request->client, "lock", request->lock,
+			 "fault", request->fault, "size", (json_int_t)request->size, "io_timeout",
+			 (int)request->io_timeout);
+}
+
+static const char *access_text(const struct device *device, const char *name)
+{
+	return json_string_value(json_object_get(device->access, name));
+}
+
+void device_request(const struct device *device, struct map_request *ret)
+{
+	*ret = (struct map_request){
+		.size = (uint64_t)json_integer_value(json_object_get(device->access, "size")),
+		.read_only = device->read_only,
+		.fault = access_text(device, "fault"),
+		.monitors = access_text(device, "monitors"),
+		.user = access_text(device, "user"),
+		.key = access_text(device, "key"),
+		.keyring = access_text(device, "keyring"),
+		.conf = access_text(device, "conf"),
+		.options = json_object_get(device->access, "options"),
+		.io_timeout =
+			(unsigned)json_integer_value(json_object_get(device->access, "io_timeout")),
+		.client = access_text(device, "client"),
+		.lock = access_text(device, "lock"),
+		.timeout = MAP_TIMEOUT_DEFAULT,
+		.identity = device->identity,
+	};
+	if (!ret->lock)
+		ret->lock = LOCK_DEFAULT; /* of a record from before there was a choice */
+	device_names(device, &ret->names);
+}
+
+int device_new(struct devices *devices, const struct map_request *request, struct device **ret,
+	       struct error *err)
+{
+	struct device *device = calloc(1, sizeof(*device));
+
+	if (!device)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	device->devices = devices;
+	device->references = 1;
+	device->read_only = request->read_only;
+	list_init(&device->entry);
+	device->names = pack_names(&request->names);
+	device->access = pack_access(request);
+	if (!device->names || !device->access) {
+		device_free(device);
+		return error_set(err, -ENOMEM, "Out of memory.");
+	}
+	*ret = device;
+	return 0;
+}
+
+struct device *device_restore(struct devices *devices, const char *path, json_t *record)
+{
+	struct device *device = calloc(1, sizeof(*device));
+
+	if (!device)
+		return NULL;
+	device->devices = devices;
+	device->references = 1;
+	list_init(&device->entry);
+	snprintf(device->path, sizeof(device->path), "%s", path);
+	snprintf(device->identity, sizeof(device->identity), "%s",
+		 json_string_value(json_object_get(record, "identity")));
+	device->read_only = json_is_true(json_object_get(record, "read_only"));
+	device->names = json_incref(json_object_get(record, "names"));
+	device->access = json_incref(json_object_get(record, "access"));
+	device->id = (unsigned)json_integer_value(json_object_get(record, "id"));
+	return device;
+}
+
+void device_put(struct device *device)
+{
+	if (--device->references == 0)
+		device_free(device);
+}
+
+static void destroy_frontend(struct device *device)
+{
+	char path[sizeof(device->frontend->device)];
+
+	if (!device->frontend)
+		return;
+	memcpy(path, device->frontend->device, sizeof(path));
+	if (!device->frontend->ops->destroy(device->frontend))
+		log_error("The kernel does not let go of %s; its record is kept.", path);
+	else if (device->record)
+		record_remove(device->devices->config.records, path, device->record);
+}
+
+static void *release_main(void *data)
+{
+	struct device *device = data;
+	struct devices *devices = device->devices;
+
+	destroy_frontend(device);
+	opener_close(devices->config.clients, &device->opened);
+	pthread_mutex_lock(&devices->lock);
+	device->released = true;
+	devices->releasing--;
+	pthread_cond_broadcast(&devices->changed);
+	device_put(device);
+	pthread_mutex_unlock(&devices->lock);
+	return NULL;
+}
+
+static void start_release(struct device *device)
+{
+	if (thread_detached(release_main, device) < 0)
+		release_main(device);
+}
+
+bool device_release(struct device *device, const struct timespec *deadline)
+{
+	struct devices *devices = device->devices;
+	bool released;
+
+	pthread_mutex_lock(&devices->lock);
+	device_get(device);
+	devices->releasing++;
+	pthread_mutex_unlock(&devices->lock);
+	start_release(device);
+	pthread_mutex_lock(&devices->lock);
+	while (!device->released && wait_change(devices, deadline))
+		;
+	released = device->released;
+	device_put(device);
+	pthread_mutex_unlock(&devices->lock);
+	return released;
+}
+
+struct aside {
+	struct devices *devices;
+	struct opened opened;
+};
+
+static void *aside_main(void *data)
+{
+	struct aside *aside = data;
+	struct devices *devices = aside->devices;
+
+	opener_close(devices->config.clients, &aside->opened);
+	pthread_mutex_lock(&devices->lock);
+	devices->releasing--;
+	pthread_cond_broadcast(&devices->changed);
+	pthread_mutex_unlock(&devices->lock);
+	free(aside);
+	return NULL;
+}
+
+void close_aside(struct devices *devices, struct opened *opened)
+{
+	struct aside *aside;
+
+	if (!opened->image && !opened->client)
+		return;
+	aside = malloc(sizeof(*aside));
+	if (aside)
+		*aside = (struct aside){ devices, *opened };
+	if (aside && thread_detached(aside_main, aside) == 0) {
+		devices->releasing++; /* before the thread can count down: we have the lock */
+	} else {
+		log_error("No thread can be had to close an image: it stays open.");
+		free(aside);
+	}
+	*opened = (struct opened){ 0 };
+}

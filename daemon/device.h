@@ -1,0 +1,194 @@
+/*
+ * Inside of the device table: shared by devices.c (table), device.c (one device), map.c, unmap.c,
+ * resize.c and report.c.
+ *
+ * A device is in the table from the moment its identity is known: mapping → live (→ resizing →
+ * live) → stopping, then it leaves the table. One that an earlier daemon left in the kernel begins
+ * as quiesced: its I/O waits until recovery.c has its image open (→ mapping → live), or until an
+ * unmap by force takes it away; failed, without a frontend, when its image is gone for good. A live
+ * one whose client was cut off from the cluster is blocked (→ mapping → live) until replace.c has
+ * another client for it. A stop
+ * that failed leaves the device live where the frontend had not begun to take it away (it is in
+ * use, or its storage does not answer), and otherwise failed: it serves nobody and is handed out to
+ * nobody, but its image is open and the kernel may have it, until another unmap succeeds. Whoever
+ * changes a state wakes all waiters. Only the caller that moved a device to `mapping`, `resizing`
+ * or `stopping` works on it, without the lock; the others wait for the next change or for their
+ * deadline.
+ *
+ * What is left of a device (frontend memory, image, client) is released on a thread of its own,
+ * because an image of a dead cluster can hold its requests for ever. The record goes last, and only
+ * when the kernel has nothing of the device left.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "common/list.h"
+#include "core/frontend.h"
+#include "daemon/deadline.h"
+#include "daemon/devices.h"
+#include "daemon/opener.h"
+
+#define DEVICE_SPEC_MAX 512
+
+enum device_state {
+	DEVICE_QUIESCED,
+	DEVICE_MAPPING,
+	DEVICE_LIVE,
+	DEVICE_BLOCKED,
+	DEVICE_RESIZING,
+	DEVICE_STOPPING,
+	DEVICE_FAILED
+};
+
+/* What stalls.c knows of a device; times of CLOCK_MONOTONIC in seconds, 0: not at all. */
+struct stall {
+	uint64_t answered; /* requests, when it looked last */
+	time_t since;	   /* it has had requests, and none of them was answered */
+	time_t told_at;	   /* `reason` says so */
+};
+
+struct device {
+	struct list entry; /* in devices.table; everything below is guarded by devices.lock */
+	enum device_state state;
+	unsigned id;
+	bool released;
+	unsigned references; /* of the table or whoever made it, and of threads that look at it */
+	char path[32];	     /* "/dev/ublkb0"; "" until it is known */
+	char reason[ERROR_TEXT_MAX]; /* why it serves nobody or its I/O waits; "" otherwise */
+	struct stall stall;
+
+	/* Set once before the device is inserted. */
+	struct devices *devices;
+	char identity[IMAGE_IDENTITY_MAX];
+	bool read_only;
+	json_t *names;	/* {type, pool, namespace, image, snapshot} */
+	json_t *access; /* what a record needs to open the image again, key included */
+
+	/* Set while it is mapping; frontend under the lock, because others look for its path. */
+	struct opened opened; /* its image is that of the gate */
+	struct gate *gate;
+	atomic_bool cut_off; /* its client is; set on any thread */
+	struct frontend *frontend;
+	unsigned long long record; /* the serial of its record; 0: none yet */
+	time_t mapped_at;
+};
+
+struct devices {
+	struct devices_config config;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct list table;
+	unsigned releasing; /* threads that release, resize or recover: the table outlives them */
+	sem_t cut_off;	    /* posted when a device's flag of that name is set */
+	pthread_t replacer; /* waits for it, until leaving */
+	pthread_t watcher;  /* of stalls.c, until leaving */
+	bool leaving;	    /* the daemon ends: nobody begins anything */
+};
+
+/* device.c */
+
+int device_new(struct devices *devices, const struct map_request *request, struct device **ret,
+	       struct error *err) warn_unused;
+
+/* With the lock. The last one to look at it frees it. */
+static inline void device_get(struct device *device)
+{
+	device->references++;
+}
+void device_put(struct device *device);
+
+/* A device that is in no table and holds no image. */
+void device_free(struct device *device);
+
+/*
+ * Releases a device that is in no table (any more), waiting until @deadline at most. The caller may
+ * not touch it afterwards. False when it takes longer; it goes on by itself then.
+ */
+bool device_release(struct device *device, const struct timespec *deadline);
+
+/*
+ * With the lock: closes what is open on a thread of its own, because a cluster that does not answer
+ * takes its time. @opened is empty afterwards; nothing happens if it was before.
+ */
+void close_aside(struct devices *devices, struct opened *opened);
+
+/* Strings are the device's. */
+void device_names(const struct device *device, struct image_names *ret);
+
+/* The device at @path that @record tells of. NULL: out of memory. */
+struct device *device_restore(struct devices *devices, const char *path,
+			      json_t *record) warn_unused;
+
+/* What it takes to open the image of @device once more; strings are the device's. */
+void device_request(const struct device *device, struct map_request *ret);
+
+/* For logs; @buffer has DEVICE_SPEC_MAX bytes. */
+void device_spec(const struct device *device, char *buffer);
+
+/*
+ * map.c: makes the open image of a device that the caller works on a block device, or takes that
+ * back. What it made of it so far stays with the device after a failure.
+ */
+int device_start(struct device *device, const struct map_request *request,
+		 const struct timespec *deadline, struct error *err) warn_unused;
+
+/* map.c: writes its record anew. */
+int device_write_record(struct device *device, struct error *err) warn_unused;
+
+/*
+ * drain.c: holds the I/O of a device that the caller works on, and closes its image; the record
+ * says that nobody has it open. False when the image still had requests at @deadline: only held
+ * then.
+ */
+bool device_close_image(struct device *device, const struct timespec *deadline);
+
+/* replace.c: a device whose image was closed goes on with another open one, and is live. */
+void device_attach(struct device *device, const struct opened *opened);
+
+/* replace.c: a gate's `cut_off`; @data is its device. */
+void device_cut_off(void *data);
+
+/* replace.c: the thread that looks after devices that are cut off. 0 or a negative errno. */
+int replacer_start(struct devices *devices) warn_unused;
+void replacer_stop(struct devices *devices);
+
+/* stalls.c: the thread that says why I/O waits. */
+
+int stalls_start(struct devices *devices) warn_unused;
+void stalls_stop(struct devices *devices);
+
+/* recovery.c: why it waits, for status. */
+void device_set_reason(struct device *device, const char *reason);
+
+/* resize.c: the device, which is live, gets the size that its image has. */
+void device_follow_size(struct device *device);
+
+/* resize.c: the image's `resized` callback; @data is its device. */
+void device_image_resized(struct image *image, void *data);
+
+/* devices.c. "With the lock" is devices->lock. */
+
+/* With the lock. False once @deadline (CLOCK_MONOTONIC) has passed. */
+bool wait_change(struct devices *devices, const struct timespec *deadline);
+
+/* With the lock. NULL when there is none. */
+struct device *find_identity(struct devices *devices, const char *identity);
+struct device *find_path(struct devices *devices, const char *path);
+
+/* With the lock. False while somebody works on it, or it waits for its image. */
+static inline bool device_is_idle(const struct device *device)
+{
+	return device->state == DEVICE_LIVE || device->state == DEVICE_FAILED;
+}
+
+/* With the lock. The device gets its id and is mapping. */
+void enter_table(struct devices *devices, struct device *device);
+
+/* Without the lock. */
+void leave_table(struct device *device);
+void set_state(struct device *device, enum device_state state);

@@ -1,0 +1,786 @@
+#include "daemon/exports.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/list.h"
+#include "common/log.h"
+#include "common/thread.h"
+#include "core/figures.h"
+#include "daemon/deadline.h"
+#include "daemon/opener.h"
+#include "daemon/queues.h"
+#include "daemon/stat.h"
+#include "nbd/server.h"
+#include "nbd/tls.h"
+
+#define URI_MAX 16384
+
+/* A file's whole path with its type. What is longer is no name of an export either. */
+#define SPEC_MAX (PATH_MAX + 16)
+
+/* How long clients get to finish when the daemon ends. */
+#define STOP_GRACE 5
+
+/* An address with its server. Guarded by exports->addresses_lock, but for the server itself. */
+struct address {
+	struct list entry;
+	char *listen, *tls_certificates, *tls_keys;
+	unsigned max_connections; /* as it was asked for */
+	struct nbd_server *server;
+	unsigned users; /* exports, and 1 for start-up */
+	bool busy;	/* being opened or closed, without the lock */
+};
+
+enum export_state { EXPORT_OPENING, EXPORT_LIVE, EXPORT_STOPPING };
+
+static const char *const state_names[] = { "opening", "live", "stopping" };
+
+/*
+ * In the table from before its image is opened until it is closed. Whoever moves it to `opening` or
+ * `stopping` works on it without the lock.
+ */
+struct daemon_export {
+	struct list entry;
+	struct exports *exports;
+	unsigned long id;
+	enum export_state state;
+	json_t *names; /* {type, pool, namespace, image, snapshot} */
+	char *name, *listen;
+	char *uri; /* once live */
+	bool read_only, exclusive;
+	struct address *address; /* of whoever works on it, or while live */
+	struct opened opened;
+	bool force;	  /* of its end */
+	unsigned timeout; /* likewise */
+};
+
+struct exports {
+	struct queues *queues;
+	struct client_pool *clients;
+	struct export_address first; /* what start-up listens at; strings are its address's */
+
+	pthread_mutex_t lock; /* the table */
+	pthread_cond_t changed;
+	struct list table;
+
+	unsigned long last_id;
+
+	pthread_mutex_t addresses_lock; /* for moments; never with `lock` */
+	pthread_cond_t addresses_changed;
+	struct list addresses;
+};
+
+/* --- Addresses -------------------------------------------------------------------------------- */
+
+static bool same(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static void address_free(struct address *address)
+{
+	if (!address)
+		return;
+	nbd_server_destroy(address->server);
+	free(address->listen);
+	free(address->tls_certificates);
+	free(address->tls_keys);
+	free(address);
+}
+
+static char *copy(const char *text)
+{
+	return text ? strdup(text) : NULL;
+}
+
+static int load_credentials(const struct export_address *wanted, struct nbd_tls_credentials **ret,
+			    struct error *err)
+{
+	*ret = NULL;
+	if (wanted->tls_certificates)
+		return nbd_tls_credentials_x509(wanted->tls_certificates, ret, err);
+	if (wanted->tls_keys)
+		return nbd_tls_credentials_psk(wanted->tls_keys, ret, err);
+	return 0;
+}
+
+static int create_server(struct exports *exports, const struct export_address *wanted,
+			 struct nbd_server **ret, struct error *err)
+{
+	struct nbd_server_config config = {
+		.queues = exports->queues->list,
+		.nr_queues = exports->queues->count,
+		.max_connections = wanted->max_connections,
+	};
+	int r = load_credentials(wanted, &config.credentials, err);
+
+	if (r < 0)
+		return r;
+	r = nbd_server_create(&config, ret, err);
+	if (r < 0)
+		nbd_tls_credentials_free(config.credentials);
+	return r;
+}
+
+/* With addresses_lock. */
+static struct address *find_address(struct exports *exports, const char *listen)
+{
+	list_for_each(entry, &exports->addresses) {
+		struct address *address = list_entry(entry, struct address, entry);
+
+		if (strcmp(address->listen, listen) == 0)
+			return address;
+	}
+	return NULL;
+}
+
+/* What makes it an address of its own never changes, so any user of it may look. */
+static int check_same(const struct address *address, const struct export_address *wanted,
+		      struct error *err)
+{
+	bool same_tls = same(address->tls_certificates, wanted->tls_certificates) &&
+			same(address->tls_keys, wanted->tls_keys);
+
+	if (same_tls &&
+	    (wanted->max_connections == 0 || wanted->max_connections == address->max_connections))
+		return 0;
+	return error_set(err, -EBUSY,
+			 "%s is listened on with other %s already. Give the same ones, or another "
+			 "address.",
+			 wanted->listen, same_tls ? "--max-connections" : "TLS settings");
+}
+
+static struct address *address_new(const struct export_address *wanted)
+{
+	struct address *address = calloc(1, sizeof(*address));
+
+	if (!address)
+		return NULL;
+	address->listen = copy(wanted->listen);
+	address->tls_certificates = copy(wanted->tls_certificates);
+	address->tls_keys = copy(wanted->tls_keys);
+	address->max_connections = wanted->max_connections;
+	return address;
+}
+
+static int serve(struct exports *exports, struct address *address,
+		 const struct export_address *wanted, struct error *err)
+{
+	int r = create_server(exports, wanted, &address->server, err);
+
+	return r < 0 ? r : nbd_server_listen(address->server, wanted->listen, 0, err);
+}
+
+/* With addresses_lock, given up meanwhile: ending the server waits for its clients. */
+static void close_address(struct exports *exports, struct address *address)
+{
+	address->busy = true;
+	pthread_mutex_unlock(&exports->addresses_lock);
+	nbd_server_destroy(address->server);
+	pthread_mutex_lock(&exports->addresses_lock);
+	address->server = NULL;
+	list_remove(&address->entry);
+	address_free(address);
+	pthread_cond_broadcast(&exports->addresses_changed);
+}
+
+/* With addresses_lock, given up meanwhile: the name of a host may take long to resolve. */
+static int open_address(struct exports *exports, const struct export_address *wanted,
+			struct address **ret, struct error *err)
+{
+	struct address *address = address_new(wanted);
+	int r;
+
+	if (!address)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	address->busy = true;
+	list_append(&exports->addresses, &address->entry);
+	pthread_mutex_unlock(&exports->addresses_lock);
+	r = serve(exports, address, wanted, err);
+	pthread_mutex_lock(&exports->addresses_lock);
+	if (r < 0) {
+		close_address(exports, address);
+		return r;
+	}
+	address->busy = false;
+	pthread_cond_broadcast(&exports->addresses_changed);
+	*ret = address;
+	return 0;
+}
+
+/* With addresses_lock. */
+static int join_address(struct exports *exports, const struct export_address *wanted,
+			struct address **ret, struct error *err)
+{
+	struct address *address;
+	int r;
+
+	while ((address = find_address(exports, wanted->listen)) && address->busy)
+		pthread_cond_wait(&exports->addresses_changed, &exports->addresses_lock);
+	if (address)
+		r = check_same(address, wanted, err);
+	else
+		r = open_address(exports, wanted, &address, err);
+	if (r < 0)
+		return r;
+	address->users++;
+	*ret = address;
+	return 0;
+}
+
+static int get_address(struct exports *exports, const struct export_address *wanted,
+		       struct address **ret, struct error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&exports->addresses_lock);
+	r = join_address(exports, wanted, ret, err);
+	pthread_mutex_unlock(&exports->addresses_lock);
+	return r;
+}
+
+static void put_address(struct exports *exports, struct address *address)
+{
+	if (!address)
+		return;
+	pthread_mutex_lock(&exports->addresses_lock);
+	if (--address->users == 0)
+		close_address(exports, address);
+	pthread_mutex_unlock(&exports->addresses_lock);
+}
+
+int exports_listen(struct exports *exports, const struct export_address *address, struct error *err)
+{
+	struct address *opened = NULL;
+	int r = get_address(exports, address, &opened, err);
+
+	if (r < 0)
+		return r;
+	exports->first = (struct export_address){ .listen = opened->listen,
+						  .tls_certificates = opened->tls_certificates,
+						  .tls_keys = opened->tls_keys };
+	log_info("NBD clients are served at %s", opened->listen);
+	return 0;
+}
+
+/* --- One export ------------------------------------------------------------------------------- */
+
+static void export_free(struct daemon_export *export)
+{
+	if (!export)
+		return;
+	json_decref(export->names);
+	free(export->name);
+	free(export->listen);
+	free(export->uri);
+	free(export);
+}
+
+static struct daemon_export *export_new(struct exports *exports,
+					const struct export_request *request)
+{
+	const struct image_names *names = &request->image.names;
+	struct daemon_export *export = calloc(1, sizeof(*export));
+	char spec[SPEC_MAX];
+
+	if (!export)
+		return NULL;
+	image_names_format(names, spec, sizeof(spec));
+	export->exports = exports;
+	export->read_only = request->image.read_only;
+	export->exclusive = !export->read_only && strcmp(request->image.lock, "exclusive") == 0;
+	export->name = strdup(request->name ? request->name : spec);
+	export->listen = strdup(request->address.listen);
+	export->names = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", names->type, "pool",
+				  names->pool, "namespace", names->namespace, "image", names->image,
+				  "snapshot", names->snapshot);
+	if (export->name && export->listen && export->names)
+		return export;
+	export_free(export);
+	return NULL;
+}
+
+/* With the lock. */
+static void set_state(struct daemon_export *export, enum export_state state)
+{
+	export->state = state;
+	pthread_cond_broadcast(&export->exports->changed);
+}
+
+static json_t *result_of(const struct daemon_export *export, bool existing)
+{
+	return json_pack("{s:s, s:s, s:b, s:b}", "name", export->name, "uri", export->uri,
+			 "existing", existing, "read_only", export->read_only);
+}
+
+/* Waits for the requests that the image holds, however long. */
+static void close_export(struct daemon_export *export)
+{
+	struct exports *exports = export->exports;
+	struct address *address;
+
+	opener_close(exports->clients, &export->opened);
+	pthread_mutex_lock(&exports->lock);
+	address = export->address;
+	export->address = NULL;
+	pthread_mutex_unlock(&exports->lock);
+	put_address(exports, address);
+	pthread_mutex_lock(&exports->lock);
+	list_remove(&export->entry);
+	pthread_cond_broadcast(&exports->changed);
+	pthread_mutex_unlock(&exports->lock);
+	export_free(export);
+}
+
+/* Opens the image and offers it. */
+static int open_export(struct daemon_export *export, const struct export_request *request,
+		       struct error *err)
+{
+	struct exports *exports = export->exports;
+	char uri[URI_MAX], spec[SPEC_MAX];
+	int r = get_address(exports, &request->address, &export->address, err);
+
+	if (r < 0)
+		return r;
+	r = opener_open_claimed(exports->clients, &request->image, &export->opened, err);
+	if (r < 0)
+		return r;
+	export->opened.image->figures = figures_create();
+	if (!export->opened.image->figures)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	if (!nbd_server_uri(export->address->server, 0, export->name, uri, sizeof(uri)) ||
+	    !(export->uri = strdup(uri)))
+		return error_set(err, -ENOMEM, "Out of memory.");
+	image_names_format(&request->image.names, spec, sizeof(spec));
+	return nbd_server_add(export->address->server, export->name, spec, export->opened.image,
+			      export->read_only, err);
+}
+
+/* --- Adding ----------------------------------------------------------------------------------- */
+
+/* With the lock: the export that has this name at this address. */
+static struct daemon_export *find_at(struct exports *exports, const char *name, const char *listen)
+{
+	list_for_each(entry, &exports->table) {
+		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
+
+		if (strcmp(export->name, name) == 0 && strcmp(export->listen, listen) == 0)
+			return export;
+	}
+	return NULL;
+}
+
+/* With the lock: 1 and *ret when it is there as it is wanted, 0 when @export may enter. */
+static int look_for_existing(const struct daemon_export *export,
+			     const struct export_address *wanted, json_t **ret, struct error *err)
+{
+	struct daemon_export *other = find_at(export->exports, export->name, export->listen);
+	int r;
+
+	if (!other)
+		return 0;
+	if (other->state != EXPORT_LIVE)
+		return error_set(err, -EBUSY,
+				 "'%s' is being exported or unexported by somebody else. Try "
+				 "again.",
+				 export->name);
+	if (!json_equal(other->names, export->names) || other->read_only != export->read_only)
+		return error_set(err, -EEXIST,
+				 "There is another export '%s' at %s. Give this one its own "
+				 "--export-name.",
+				 export->name, export->listen);
+	if (export->exclusive && !other->exclusive)
+		return error_set(
+			err, -EBUSY,
+			"It is exported without --exclusive already. Unexport that first.");
+	r = check_same(other->address, wanted, err);
+	if (r < 0)
+		return r;
+	*ret = result_of(other, true);
+	return 1;
+}
+
+static int enter(struct daemon_export *export, const struct export_address *wanted, json_t **ret,
+		 struct error *err)
+{
+	struct exports *exports = export->exports;
+	int r;
+
+	pthread_mutex_lock(&exports->lock);
+	r = look_for_existing(export, wanted, ret, err);
+	if (r == 0) {
+		export->id = ++exports->last_id;
+		list_append(&exports->table, &export->entry);
+	}
+	pthread_mutex_unlock(&exports->lock);
+	return r;
+}
+
+static int add(struct exports *exports, const struct export_request *request, json_t **ret,
+	       struct error *err)
+{
+	struct daemon_export *export = export_new(exports, request);
+	int r;
+
+	if (!export)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	r = enter(export, &request->address, ret, err);
+	if (r != 0) {
+		export_free(export);
+		return r < 0 ? r : 0;
+	}
+	r = open_export(export, request, err);
+	if (r < 0) {
+		close_export(export);
+		return r;
+	}
+	pthread_mutex_lock(&exports->lock);
+	*ret = result_of(export, false);
+	log_info("%s is exported%s", export->uri, export->read_only ? ", read-only" : "");
+	set_state(export, EXPORT_LIVE);
+	pthread_mutex_unlock(&exports->lock);
+	return 0;
+}
+
+int exports_add(struct exports *exports, const struct export_request *request, json_t **ret,
+		struct error *err)
+{
+	struct export_request complete = *request;
+
+	/* That of start-up is there for good, and first. */
+	if (!complete.address.listen)
+		complete.address = exports->first;
+	if (!complete.address.listen)
+		return error_set(err, -EINVAL,
+				 "This urbdd listens nowhere: say where to, with --listen "
+				 "unix:PATH or --listen HOST:PORT.");
+	return add(exports, &complete, ret, err);
+}
+
+/* --- Removing --------------------------------------------------------------------------------- */
+
+static bool names_match(const struct daemon_export *export, const struct image_names *names)
+{
+	const struct image_names own = {
+		.type = json_string_value(json_object_get(export->names, "type")),
+		.pool = json_string_value(json_object_get(export->names, "pool")),
+		.namespace = json_string_value(json_object_get(export->names, "namespace")),
+		.image = json_string_value(json_object_get(export->names, "image")),
+		.snapshot = json_string_value(json_object_get(export->names, "snapshot")),
+	};
+
+	return image_names_equal(&own, names);
+}
+
+static bool matches(const struct daemon_export *export, const struct unexport_request *request)
+{
+	if (!request->name)
+		return names_match(export, &request->names);
+	if (strcmp(export->name, request->name) == 0)
+		return true;
+	return export->state != EXPORT_OPENING && strcmp(export->uri, request->name) == 0;
+}
+
+static int not_exported(const struct unexport_request *request, struct error *err)
+{
+	char spec[SPEC_MAX];
+
+	if (request->name)
+		return error_set(err, -ENXIO, "%s is not exported.", request->name);
+	image_names_format(&request->names, spec, sizeof(spec));
+	return error_set(err, -ENXIO, "%s is not exported.", spec);
+}
+
+/* With the lock. One that is live goes before those that come or go. */
+static int find_one(struct exports *exports, const struct unexport_request *request,
+		    struct daemon_export **ret, struct error *err)
+{
+	struct daemon_export *found = NULL, *other = NULL;
+
+	list_for_each(entry, &exports->table) {
+		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
+
+		if (!matches(export, request))
+			continue;
+		if (export->state != EXPORT_LIVE)
+			other = export;
+		else if (found)
+			return error_set(err, -ENOTUNIQ,
+					 "Several exports bear that name. Give the URI instead; "
+					 "`urbd list` shows them.");
+		else
+			found = export;
+	}
+	if (!found && !other)
+		return not_exported(request, err);
+	*ret = found ? found : other;
+	return 0;
+}
+
+/* With the lock. Waits for one that is being opened: it is live then, or was never there. */
+static int find_settled(struct exports *exports, const struct unexport_request *request,
+			struct daemon_export **ret, struct error *err)
+{
+	struct timespec deadline = deadline_in(request->timeout);
+	int r;
+
+	while ((r = find_one(exports, request, ret, err)) == 0 && (*ret)->state == EXPORT_OPENING)
+		if (pthread_cond_timedwait(&exports->changed, &exports->lock, &deadline) ==
+		    ETIMEDOUT)
+			return error_set(err, -ETIMEDOUT,
+					 "It is still being exported: its storage does not answer. "
+					 "Try again later.");
+	return r;
+}
+
+/* A thread of its own: an image of a dead cluster can hold its requests for ever. */
+static void *end_export(void *data)
+{
+	struct daemon_export *export = data;
+	struct error ignored = ERROR_NONE;
+
+	/* What is forced from here on comes through nbd_server_cut(). */
+	nbd_server_remove(export->address->server, export->name, export->force, export->timeout,
+			  &ignored);
+	log_info("%s is no longer exported", export->uri);
+	close_export(export);
+	return NULL;
+}
+
+/* With the lock. */
+static int begin_end(struct daemon_export *export, bool force, unsigned timeout, struct error *err)
+{
+	int r;
+
+	export->force = force; /* written once, before the thread is there */
+	export->timeout = timeout;
+	r = thread_detached(end_export, export);
+	if (r < 0)
+		return error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+	set_state(export, EXPORT_STOPPING);
+	return 0;
+}
+
+/* With the lock. */
+static int end_or_join(struct daemon_export *export, const struct unexport_request *request,
+		       struct error *err)
+{
+	if (export->state == EXPORT_LIVE)
+		return begin_end(export, request->force, request->timeout, err);
+	if (request->force && export->address)
+		nbd_server_cut(export->address->server, export->name);
+	return 0;
+}
+
+/* With the lock. */
+static bool in_table(struct exports *exports, unsigned long id)
+{
+	list_for_each(entry, &exports->table)
+		if (list_entry(entry, struct daemon_export, entry)->id == id)
+			return true;
+	return false;
+}
+
+/* With the lock. Clients get the time that was given, closing the image a little more. */
+static int await_end(struct exports *exports, unsigned long id, unsigned timeout, struct error *err)
+{
+	struct timespec deadline = deadline_in(timeout + STOP_GRACE);
+
+	while (in_table(exports, id))
+		if (pthread_cond_timedwait(&exports->changed, &exports->lock, &deadline) ==
+		    ETIMEDOUT)
+			return error_set(err, -ETIMEDOUT,
+					 "It is no longer exported, but its storage still holds "
+					 "requests; the image is closed when they end.");
+	return 0;
+}
+
+int exports_remove(struct exports *exports, const struct unexport_request *request, json_t **ret,
+		   struct error *err)
+{
+	struct daemon_export *export = NULL;
+	json_t *result = NULL;
+	unsigned long id = 0;
+	int r;
+
+	pthread_mutex_lock(&exports->lock);
+	r = find_settled(exports, request, &export, err);
+	if (r == 0) {
+		id = export->id;
+		result = json_pack("{s:s}", "name", export->name);
+		r = end_or_join(export, request, err);
+	}
+	if (r == 0)
+		r = await_end(exports, id, request->timeout, err);
+	pthread_mutex_unlock(&exports->lock);
+	if (r < 0)
+		json_decref(result);
+	else
+		*ret = result;
+	return r;
+}
+
+/* --- All of them ------------------------------------------------------------------------------ */
+
+/* With the lock. */
+static json_t *row_of(const struct daemon_export *export)
+{
+	bool live = export->state == EXPORT_LIVE;
+	json_t *row =
+		json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:i}", "name", export->name, "uri",
+			  live ? export->uri : "", "listen", export->listen, "state",
+			  state_names[export->state], "read_only", export->read_only, "tls",
+			  live && (export->address->tls_certificates || export->address->tls_keys),
+			  "clients",
+			  live ? nbd_server_clients(export->address->server, export->name) : 0);
+
+	json_object_update(row, export->names);
+	return row;
+}
+
+json_t *exports_list(struct exports *exports)
+{
+	json_t *rows = json_array();
+
+	pthread_mutex_lock(&exports->lock);
+	list_for_each(entry, &exports->table)
+		json_array_append_new(rows, row_of(list_entry(entry, struct daemon_export, entry)));
+	pthread_mutex_unlock(&exports->lock);
+	return rows;
+}
+
+/* The image of an export that is not live is being opened or closed. */
+void exports_visit(struct exports *exports, stat_visit *visit, void *data)
+{
+	pthread_mutex_lock(&exports->lock);
+	list_for_each(entry, &exports->table) {
+		const struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
+		const struct stat_source source = {
+			.export = export->name,
+			.listen = export->listen,
+			.uri = export->uri,
+			.names = export->names,
+			.image = export->opened.image,
+		};
+
+		if (export->state == EXPORT_LIVE)
+			visit(&source, data);
+	}
+	pthread_mutex_unlock(&exports->lock);
+}
+
+int exports_create(struct queues *queues, struct client_pool *clients, struct exports **ret,
+		   struct error *err)
+{
+	struct exports *exports = calloc(1, sizeof(*exports));
+	pthread_condattr_t attributes;
+
+	if (!exports)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	exports->queues = queues;
+	exports->clients = clients;
+	pthread_mutex_init(&exports->lock, NULL);
+	pthread_mutex_init(&exports->addresses_lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&exports->changed, &attributes);
+	pthread_cond_init(&exports->addresses_changed, NULL);
+	pthread_condattr_destroy(&attributes);
+	list_init(&exports->table);
+	list_init(&exports->addresses);
+	*ret = exports;
+	return 0;
+}
+
+/* With the lock. */
+static unsigned count(const struct exports *exports)
+{
+	unsigned n = 0;
+
+	list_for_each(entry, &exports->table)
+		n++;
+	return n;
+}
+
+unsigned exports_stop(struct exports *exports, const struct timespec *deadline)
+{
+	struct error ignored = ERROR_NONE;
+	unsigned left;
+
+	if (!exports)
+		return 0;
+	pthread_mutex_lock(&exports->lock);
+	list_for_each(entry, &exports->table) {
+		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
+
+		if (export->state == EXPORT_LIVE)
+			begin_end(export, false, MIN(deadline_left(deadline), STOP_GRACE),
+				  &ignored);
+	}
+	while ((left = count(exports)) > 0)
+		if (pthread_cond_timedwait(&exports->changed, &exports->lock, deadline) ==
+		    ETIMEDOUT)
+			break;
+	pthread_mutex_unlock(&exports->lock);
+	return left;
+}
+
+void exports_destroy(struct exports *exports)
+{
+	if (!exports)
+		return;
+	list_for_each_safe(entry, &exports->addresses)
+		address_free(list_entry(entry, struct address, entry));
+	pthread_cond_destroy(&exports->changed);
+	pthread_cond_destroy(&exports->addresses_changed);
+	pthread_mutex_destroy(&exports->addresses_lock);
+	pthread_mutex_destroy(&exports->lock);
+	free(exports);
+}
+
+/* --- Requests --------------------------------------------------------------------------------- */
+
+static const char *text(json_t *params, const char *member)
+{
+	return json_string_value(json_object_get(params, member));
+}
+
+int export_request_parse(json_t *params, struct export_request *ret, struct error *err)
+{
+	struct export_request request = {
+		.address = {
+			.listen = text(params, "listen"),
+			.tls_certificates = text(params, "tls_certificates"),
+			.tls_keys = text(params, "tls_keys"),
+			.max_connections = (unsigned)json_integer_value(
+				json_object_get(params, "max_connections")),
+		},
+	};
+	int r = map_request_parse(params, &request.image, err);
+
+	if (r < 0)
+		return r;
+	request.name = text(params, "name");
+	*ret = request;
+	return 0;
+}
+
+int unexport_request_parse(json_t *params, struct unexport_request *ret, struct error *err)
+{
+	json_t *timeout = json_object_get(params, "timeout");
+	struct unexport_request request = {
+		.name = text(params, "name"),
+		.force = json_is_true(json_object_get(params, "force")),
+		.timeout = timeout ? (unsigned)json_integer_value(timeout) : MAP_TIMEOUT_DEFAULT,
+	};
+	int r = request.name ? 0 : image_names_parse(params, &request.names, err);
+
+	if (r == 0)
+		*ret = request;
+	return r;
+}

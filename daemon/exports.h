@@ -1,0 +1,69 @@
+/*
+ * The daemon's exports: images that NBD clients reach over sockets.
+ *
+ * An address is listened on while it has exports; those given at start-up, always. Each export
+ * opens its image for itself. Exports are not recorded: they end with the daemon. All functions may
+ * be called on any thread but a queue's, and block for as long as the operation takes.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <time.h>
+
+#include "common/error.h"
+#include "daemon/map_request.h"
+
+struct client_pool;
+struct exports;
+struct queues;
+
+/* How an address is served. Strings are copied. */
+struct export_address {
+	const char *listen;	      /* NULL: the first one of start-up */
+	const char *tls_certificates; /* a folder; at most one of the two; NULL: no TLS */
+	const char *tls_keys;	      /* a file */
+	unsigned max_connections;     /* 0: the default */
+};
+
+struct export_request {
+	struct map_request image;
+	struct export_address address;
+	const char *name; /* NULL: the image's */
+};
+
+struct unexport_request {
+	const char *name; /* or URI; NULL: by names */
+	struct image_names names;
+	bool force;
+	unsigned timeout; /* seconds */
+};
+
+int exports_create(struct queues *queues, struct client_pool *clients, struct exports **ret,
+		   struct error *err) warn_unused;
+
+/* Listens at an address for as long as the daemon lives. At start-up. */
+int exports_listen(struct exports *exports, const struct export_address *address,
+		   struct error *err) warn_unused;
+
+/* @params have passed control_check_params(); strings of the request belong to them. */
+int export_request_parse(json_t *params, struct export_request *ret, struct error *err) warn_unused;
+int unexport_request_parse(json_t *params, struct unexport_request *ret,
+			   struct error *err) warn_unused;
+
+/* *ret: a new object {name, uri, existing, read_only}. */
+int exports_add(struct exports *exports, const struct export_request *request, json_t **ret,
+		struct error *err) warn_unused;
+
+/* *ret: a new object {name}. -ENXIO when nothing of that name is exported. */
+int exports_remove(struct exports *exports, const struct unexport_request *request, json_t **ret,
+		   struct error *err) warn_unused;
+
+/* A new array, see the schema. */
+json_t *exports_list(struct exports *exports);
+
+/* Ends all exports; returns how many images still hold requests at @deadline
+ * (CLOCK_MONOTONIC). NULL is allowed. */
+unsigned exports_stop(struct exports *exports, const struct timespec *deadline);
+
+/* exports_stop() has returned 0. NULL is allowed. */
+void exports_destroy(struct exports *exports);

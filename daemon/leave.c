@@ -1,0 +1,113 @@
+/*
+ * The end of a daemon that another one will follow: every device is left in the kernel, its I/O
+ * held there, its image closed and its record telling that nobody has it open.
+ */
+#include "daemon/device.h"
+
+#include <stdlib.h>
+
+#include "common/log.h"
+
+#define LEAVE_AT_ONCE 64
+
+struct leaver {
+	pthread_t thread;
+	struct device *device;
+	const struct timespec *deadline;
+};
+
+/* What the image has not answered by the deadline may be stored later: its client stays in the
+ * record, to be fenced. */
+static void leave_device(struct device *device, const struct timespec *deadline)
+{
+	if (device_close_image(device, deadline))
+		log_info("%s waits in the kernel for the next urbdd", device->path);
+	else
+		log_warning("%s: the storage does not answer; its requests are left to the next "
+			    "urbdd.",
+			    device->path);
+}
+
+static void *leaver_main(void *data)
+{
+	struct leaver *leaver = data;
+
+	leave_device(leaver->device, leaver->deadline);
+	return NULL;
+}
+
+/* With the lock: moves what is live to `stopping`, and counts it. */
+static unsigned claim_live(struct devices *devices, struct leaver *leavers, unsigned max,
+			   const struct timespec *deadline)
+{
+	unsigned count = 0;
+
+	list_for_each(entry, &devices->table) {
+		struct device *device = list_entry(entry, struct device, entry);
+
+		if (device->state != DEVICE_LIVE || count == max)
+			continue;
+		device->state = DEVICE_STOPPING;
+		leavers[count++] = (struct leaver){ .device = device, .deadline = deadline };
+	}
+	return count;
+}
+
+/* With the lock, which it lets go of meanwhile. */
+static unsigned leave_some(struct devices *devices, const struct timespec *deadline)
+{
+	struct leaver leavers[LEAVE_AT_ONCE];
+	unsigned count = claim_live(devices, leavers, LEAVE_AT_ONCE, deadline);
+
+	pthread_mutex_unlock(&devices->lock);
+	for (unsigned i = 0; i < count; i++)
+		if (pthread_create(&leavers[i].thread, NULL, leaver_main, &leavers[i]) != 0) {
+			leaver_main(&leavers[i]);
+			leavers[i].thread = 0;
+		}
+	for (unsigned i = 0; i < count; i++)
+		if (leavers[i].thread)
+			pthread_join(leavers[i].thread, NULL);
+	pthread_mutex_lock(&devices->lock);
+	return count;
+}
+
+/* With the lock. Somebody maps, unmaps or resizes it, which will end. */
+static bool is_busy(struct devices *devices)
+{
+	list_for_each(entry, &devices->table) {
+		enum device_state state = list_entry(entry, struct device, entry)->state;
+
+		if (state == DEVICE_MAPPING || state == DEVICE_RESIZING)
+			return true;
+	}
+	return list_empty(&devices->table) && devices->releasing > 0;
+}
+
+static unsigned table_size(struct devices *devices)
+{
+	unsigned count = 0;
+
+	list_for_each(entry, &devices->table)
+		count++;
+	return count;
+}
+
+unsigned devices_leave(struct devices *devices, const struct timespec *deadline)
+{
+	unsigned left;
+
+	if (!devices)
+		return 0;
+	pthread_mutex_lock(&devices->lock);
+	devices->leaving = true;
+	pthread_cond_broadcast(&devices->changed);
+	do { /* a device that was being mapped may have become live meanwhile */
+		while (leave_some(devices, deadline) > 0)
+			;
+	} while (is_busy(devices) && wait_change(devices, deadline));
+	left = table_size(devices);
+	left += left == 0 ? devices->releasing : 0;
+	pthread_mutex_unlock(&devices->lock);
+	return left;
+}

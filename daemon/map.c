@@ -1,0 +1,291 @@
+#include "daemon/device.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "core/figures.h"
+#include "core/gate.h"
+#include "daemon/client_pool.h"
+#include "daemon/frontends.h"
+#include "daemon/descriptors.h"
+#include "daemon/queues.h"
+#include "daemon/records.h"
+#include "daemon/reporter.h"
+
+static json_t *map_result(const struct device *device, bool existing)
+{
+	return json_pack("{s:i, s:s, s:s, s:b, s:b}", "id", device->id, "device",
+			 device->frontend->device, "frontend", device->frontend->ops->name,
+			 "existing", existing, "read_only", device->read_only);
+}
+
+/* A device for writing that is not exclusive is no answer to who wants it so. */
+static bool lacks_lock(const struct device *existing, const struct map_request *request)
+{
+	struct map_request own;
+
+	device_request(existing, &own);
+	return !request->read_only && strcmp(request->lock, "exclusive") == 0 &&
+	       strcmp(own.lock, "exclusive") != 0;
+}
+
+/* With the lock: an image that is mapped already is handed out again, if it is what the caller
+ * wants. */
+static int answer_existing(const struct device *existing, const struct map_request *request,
+			   json_t **ret, struct error *err)
+{
+	bool read_only = existing->read_only;
+
+	if (existing->state == DEVICE_FAILED)
+		return error_set(err, -EBUSY,
+				 "An unmap of %s failed half way. Unmap it with --force first.",
+				 existing->path);
+	if (read_only != request->read_only)
+		return error_set(err, -EBUSY,
+				 "It is mapped %s already, as %s. Unmap that first, or map it %s "
+				 "--read-only.",
+				 read_only ? "read-only" : "for writing", existing->path,
+				 read_only ? "with" : "without");
+	if (lacks_lock(existing, request))
+		return error_set(err, -EBUSY,
+				 "It is mapped without --exclusive already, as %s. Unmap that "
+				 "first.",
+				 existing->path);
+	*ret = map_result(existing, true);
+	return 0;
+}
+
+enum entry_result { ENTRY_EXISTS = 1, ENTRY_INSERTED };
+
+/*
+ * Puts @device into the table, unless its image is there: then *ret is the answer. Waits out
+ * transitions. Whoever has the image gets it for itself: what @device has open is closed.
+ */
+static int join_or_enter(struct device *device, const struct map_request *request,
+			 const struct timespec *deadline, json_t **ret, struct error *err)
+{
+	struct devices *devices = device->devices;
+	struct device *other;
+	int r;
+
+	pthread_mutex_lock(&devices->lock);
+	while ((other = find_identity(devices, device->identity)) && !device_is_idle(other)) {
+		close_aside(devices, &device->opened);
+		if (wait_change(devices, deadline))
+			continue;
+		pthread_mutex_unlock(&devices->lock);
+		return error_set(
+			err, -ETIMEDOUT,
+			"It is being mapped or unmapped by somebody else and that did not end "
+			"within %u s. Try again, or give a longer --timeout.",
+			request->timeout);
+	}
+	if (other) {
+		close_aside(devices, &device->opened);
+		r = answer_existing(other, request, ret, err);
+		r = r < 0 ? r : ENTRY_EXISTS;
+	} else {
+		enter_table(devices, device);
+		r = ENTRY_INSERTED;
+	}
+	pthread_mutex_unlock(&devices->lock);
+	return r;
+}
+
+/* The client that may have sent writes, "" where there is none. */
+static const char *client_address(const struct device *device)
+{
+	if (!device->opened.client || device->read_only)
+		return "";
+	return rbd_client_address(pooled_client_rbd(device->opened.client));
+}
+
+static json_t *make_record(const struct device *device)
+{
+	const struct frontend *frontend = device->frontend;
+
+	return json_pack("{s:i, s:s, s:O, s:O, s:b, s:s, s:i, s:i, s:i, s:s, s:i}", "id",
+			 device->id, "identity", device->identity, "names", device->names, "access",
+			 device->access, "read_only", device->read_only, "frontend",
+			 frontend->ops->name, "number", frontend->number, "queues",
+			 frontend->config.nr_queues, "queue_depth", frontend->config.depth,
+			 "client_address", client_address(device), "pid", getpid());
+}
+
+int device_write_record(struct device *device, struct error *err)
+{
+	json_t *record = make_record(device);
+	int r;
+
+	if (!record)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	r = record_write(device->devices->config.records, device->path, record, &device->record,
+			 err);
+	json_decref(record);
+	return r;
+}
+
+static unsigned hw_queues(const struct devices *devices, const struct map_request *request,
+			  const struct frontend_ops *ops)
+{
+	unsigned wanted = request->queues
+				  ? request->queues
+				  : MIN(devices->config.queues->count, ops->hw_queues_default);
+
+	return MIN(wanted, FRONTEND_HW_QUEUES_MAX);
+}
+
+static int create_frontend(struct device *device, const struct map_request *request,
+			   const struct timespec *deadline, struct error *err)
+{
+	struct queue *picked[FRONTEND_HW_QUEUES_MAX];
+	struct devices *devices = device->devices;
+	struct frontend_config config = {
+		.image = device->opened.image,
+		.name = device->identity,
+		.queues = picked,
+		.depth = request->queue_depth ? request->queue_depth : FRONTEND_DEPTH_DEFAULT,
+		.owner = records_owner(devices->config.records),
+		.number = request->identity ? request->number : -1,
+		.take_back = request->identity != NULL,
+		.deadline = deadline_left(deadline),
+	};
+	const struct frontend_ops *ops = frontend_choose(request->frontend, err);
+	struct frontend *frontend;
+	int r;
+
+	if (!ops)
+		return err->code;
+	config.nr_queues = hw_queues(devices, request, ops);
+	pthread_mutex_lock(&devices->lock);
+	queues_pick(devices->config.queues, picked, config.nr_queues);
+	pthread_mutex_unlock(&devices->lock);
+	r = ops->create(&config, &frontend, err);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&devices->lock);
+	device->frontend = frontend;
+	memcpy(device->path, frontend->device, sizeof(device->path));
+	pthread_mutex_unlock(&devices->lock);
+	return 0;
+}
+
+/* The gate owns the image from here on. Its figures outlive an exchange of the image behind it. */
+static int make_gate(struct device *device, struct error *err)
+{
+	const struct gate_config config = {
+		.queues = device->devices->config.queues->list,
+		.nr_queues = device->devices->config.queues->count,
+		.cut_off = device_cut_off,
+		.data = device,
+	};
+
+	if (gate_create(&config, device->opened.image, &device->gate) < 0)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	device->opened.image = gate_image(device->gate);
+	device->opened.image->figures = figures_create();
+	if (!device->opened.image->figures)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	device->opened.image->resized_data = device;
+	device->opened.image->resized = device_image_resized;
+	return 0;
+}
+
+int device_start(struct device *device, const struct map_request *request,
+		 const struct timespec *deadline, struct error *err)
+{
+	int r;
+
+	report(request->reporter, "starting the device");
+	r = make_gate(device, err);
+	if (r == 0)
+		r = create_frontend(device, request, deadline, err);
+	if (r == 0)
+		r = device_write_record(device, err);
+	if (r < 0)
+		return r;
+	device->frontend->config.deadline = deadline_left(deadline);
+	r = device->frontend->ops->start(device->frontend, err);
+	/* What is done to the device later starts anew. */
+	device->frontend->config.deadline = request->timeout;
+	return r;
+}
+
+/* What a file is can be seen without opening it, which the lock of a device might refuse. */
+static int identify(struct device *device, const struct map_request *request, struct error *err)
+{
+	int r;
+
+	opener_identity(request, device->identity);
+	if (*device->identity)
+		return 0;
+	r = opener_open(device->devices->config.clients, request, &device->opened, err);
+	if (r == 0)
+		memcpy(device->identity, device->opened.image->identity, sizeof(device->identity));
+	return r;
+}
+
+/* Where the image is not open (any more). */
+static int open_identified(struct device *device, const struct map_request *request,
+			   struct error *err)
+{
+	int r;
+
+	if (device->opened.image)
+		return 0;
+	r = opener_open(device->devices->config.clients, request, &device->opened, err);
+	if (r < 0)
+		return r;
+	if (strcmp(device->opened.image->identity, device->identity) != 0)
+		return error_set(err, -ESTALE, "Something else has its name by now. Try again.");
+	return 0;
+}
+
+/* The device is in the table as `mapping`; it leaves it again on failure. */
+static int map_entered(struct device *device, const struct map_request *request,
+		       const struct timespec *deadline, json_t **ret, struct error *err)
+{
+	char spec[DEVICE_SPEC_MAX];
+	int r;
+
+	r = open_identified(device, request, err);
+	if (r == 0)
+		r = opener_claim(&device->opened, request, deadline, err);
+	if (r == 0)
+		r = device_start(device, request, deadline, err);
+	if (r < 0) {
+		leave_table(device);
+		device_release(device, deadline);
+		return r;
+	}
+	device_spec(device, spec);
+	device->mapped_at = time(NULL);
+	*ret = map_result(device, false);
+	log_info("%s is mapped as %s%s", spec, device->path,
+		 request->read_only ? ", read-only" : "");
+	set_state(device, DEVICE_LIVE);
+	return 0;
+}
+
+int devices_map(struct devices *devices, const struct map_request *request, json_t **ret,
+		struct error *err)
+{
+	struct timespec deadline = deadline_in(request->timeout);
+	struct device *device;
+	int r;
+
+	r = descriptors_check(err);
+	if (r == 0)
+		r = device_new(devices, request, &device, err);
+	if (r < 0)
+		return r;
+	r = identify(device, request, err);
+	if (r == 0)
+		r = join_or_enter(device, request, &deadline, ret, err);
+	if (r == ENTRY_INSERTED)
+		return map_entered(device, request, &deadline, ret, err);
+	device_free(device);
+	return r == ENTRY_EXISTS ? 0 : r;
+}

@@ -1,0 +1,120 @@
+#include "daemon/map_request.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *text(json_t *params, const char *member, const char *fallback)
+{
+	const char *value = json_string_value(json_object_get(params, member));
+
+	return value && *value ? value : fallback;
+}
+
+static unsigned number(json_t *params, const char *member, unsigned fallback)
+{
+	json_t *value = json_object_get(params, member);
+
+	return value ? (unsigned)json_integer_value(value) : fallback;
+}
+
+static int missing(struct error *err, const char *member, const char *type)
+{
+	return error_set(err, -EINVAL, "\"%s\" is missing: an image of type %s needs it.", member,
+			 type);
+}
+
+static int rbd_names(json_t *params, struct image_names *names, struct error *err)
+{
+	names->pool = text(params, "pool", "rbd");
+	names->namespace = text(params, "namespace", "");
+	names->image = text(params, "image", NULL);
+	names->snapshot = text(params, "snapshot", "");
+	return names->image ? 0 : missing(err, "image", "rbd");
+}
+
+static int file_names(json_t *params, struct image_names *names, struct error *err)
+{
+	names->image = text(params, "path", NULL);
+	return names->image ? 0 : missing(err, "path", "file");
+}
+
+/* A null image is called by its size, which moves into the params as a string that lives as long.
+ */
+static int null_names(json_t *params, struct image_names *names, struct error *err)
+{
+	json_t *size = json_object_get(params, "size");
+
+	if (!size)
+		return missing(err, "size", "null");
+	if (json_object_set_new(params, "image",
+				json_sprintf("%" JSON_INTEGER_FORMAT, json_integer_value(size))) <
+	    0)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	names->image = text(params, "image", "");
+	return 0;
+}
+
+int image_names_parse(json_t *params, struct image_names *ret, struct error *err)
+{
+	struct image_names names = { text(params, "type", "rbd"), "", "", "", "" };
+	int r;
+
+	if (strcmp(names.type, "rbd") == 0)
+		r = rbd_names(params, &names, err);
+	else if (strcmp(names.type, "file") == 0)
+		r = file_names(params, &names, err);
+	else
+		r = null_names(params, &names, err);
+	if (r == 0)
+		*ret = names;
+	return r;
+}
+
+int map_request_parse(json_t *params, struct map_request *ret, struct error *err)
+{
+	struct map_request request = {
+		.size = (uint64_t)json_integer_value(json_object_get(params, "size")),
+		.read_only = json_is_true(json_object_get(params, "read_only")),
+		.fault = text(params, "fault", NULL),
+		.lock = text(params, "lock", LOCK_DEFAULT),
+		.monitors = text(params, "monitors", NULL),
+		.user = text(params, "user", "admin"),
+		.key = text(params, "key", NULL),
+		.keyring = text(params, "keyring", NULL),
+		.conf = text(params, "conf", NULL),
+		.options = json_object_get(params, "options"),
+		.io_timeout = number(params, "io_timeout", 0),
+		.client = text(params, "client", NULL),
+		.frontend = text(params, "frontend", "auto"),
+		.queues = number(params, "queues", 0),
+		.queue_depth = number(params, "queue_depth", 0),
+		.timeout = number(params, "timeout", MAP_TIMEOUT_DEFAULT),
+	};
+	int r;
+
+	r = image_names_parse(params, &request.names, err);
+	if (r < 0)
+		return r;
+	if (*request.names.snapshot)
+		request.read_only = true;
+	*ret = request;
+	return 0;
+}
+
+void image_names_format(const struct image_names *names, char *buffer, size_t size)
+{
+	if (strcmp(names->type, "rbd") != 0)
+		snprintf(buffer, size, "%s:%s", names->type, names->image);
+	else
+		snprintf(buffer, size, "%s/%s%s%s%s%s", names->pool, names->namespace,
+			 *names->namespace ? "/" : "", names->image, *names->snapshot ? "@" : "",
+			 names->snapshot);
+}
+
+bool image_names_equal(const struct image_names *a, const struct image_names *b)
+{
+	return strcmp(a->type, b->type) == 0 && strcmp(a->pool, b->pool) == 0 &&
+	       strcmp(a->namespace, b->namespace) == 0 && strcmp(a->image, b->image) == 0 &&
+	       strcmp(a->snapshot, b->snapshot) == 0;
+}

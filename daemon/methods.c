@@ -1,0 +1,175 @@
+#include "daemon/methods.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/macros.h"
+#include "daemon/devices.h"
+#include "daemon/exports.h"
+#include "daemon/frontends.h"
+#include "daemon/queues.h"
+#include "daemon/stat.h"
+#include "daemon/version.h"
+
+/* One call, next to its params. */
+struct call {
+	const struct methods *methods;
+	const struct reporter *reporter;
+};
+
+static int call_map(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	struct map_request request;
+	char spec[512];
+	int r;
+
+	r = map_request_parse(params, &request, err);
+	if (r < 0)
+		return r;
+	request.reporter = call->reporter;
+	r = devices_map(call->methods->devices, &request, ret, err);
+	if (r < 0) {
+		image_names_format(&request.names, spec, sizeof(spec));
+		return error_prefix(err, "Cannot map %s: ", spec);
+	}
+	return 0;
+}
+
+static int call_unmap(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	json_t *timeout = json_object_get(params, "timeout");
+	struct unmap_request request = {
+		.device = json_string_value(json_object_get(params, "device")),
+		.force = json_is_true(json_object_get(params, "force")),
+		.timeout = timeout ? (unsigned)json_integer_value(timeout) : MAP_TIMEOUT_DEFAULT,
+	};
+	int r = 0;
+
+	if (json_is_true(json_object_get(params, "all")))
+		return devices_unmap_all(call->methods->devices, &request, ret, err);
+	if (!request.device)
+		r = image_names_parse(params, &request.names, err);
+	return r < 0 ? r : devices_unmap(call->methods->devices, &request, ret, err);
+}
+
+static int drain_or_resume(json_t *params,
+			   int (*fn)(struct devices *devices, const char *path, unsigned timeout,
+				     json_t **ret, struct error *err),
+			   struct devices *devices, json_t **ret, struct error *err)
+{
+	json_t *timeout = json_object_get(params, "timeout");
+
+	return fn(devices, json_string_value(json_object_get(params, "device")),
+		  timeout ? (unsigned)json_integer_value(timeout) : MAP_TIMEOUT_DEFAULT, ret, err);
+}
+
+static int call_drain(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	return drain_or_resume(params, devices_drain, call->methods->devices, ret, err);
+}
+
+static int call_resume(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	return drain_or_resume(params, devices_resume, call->methods->devices, ret, err);
+}
+
+static int call_export(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	struct export_request request;
+	char spec[512];
+	int r;
+
+	r = export_request_parse(params, &request, err);
+	if (r < 0)
+		return r;
+	r = exports_add(call->methods->exports, &request, ret, err);
+	if (r < 0) {
+		image_names_format(&request.image.names, spec, sizeof(spec));
+		return error_prefix(err, "Cannot export %s: ", spec);
+	}
+	return 0;
+}
+
+static int call_unexport(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	struct unexport_request request;
+	int r = unexport_request_parse(params, &request, err);
+
+	return r < 0 ? r : exports_remove(call->methods->exports, &request, ret, err);
+}
+
+static int call_list(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	*ret = json_pack("{s:o, s:o}", "devices", devices_list(call->methods->devices), "exports",
+			 exports_list(call->methods->exports));
+	return 0;
+}
+
+static int call_status(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	const char *device = json_string_value(json_object_get(params, "device"));
+	json_t *rows = devices_status(call->methods->devices, device, err);
+
+	if (!rows)
+		return err->code;
+	*ret = json_pack("{s:s, s:i, s:i, s:o, s:o, s:o}", "version", URBD_VERSION, "pid", getpid(),
+			 "queues", call->methods->queues->count, "frontends", frontends_status(),
+			 "orphans", devices_orphans(call->methods->devices), "devices", rows);
+	return 0;
+}
+
+static int call_stat(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	return stat_rows(call->methods->devices, call->methods->exports,
+			 json_string_value(json_object_get(params, "device")),
+			 json_string_value(json_object_get(params, "export")), ret, err);
+}
+
+static int call_version(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	*ret = json_pack("{s:s}", "version", URBD_VERSION);
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	int (*call)(const struct call *call, json_t *params, json_t **ret, struct error *err);
+} table[] = {
+	{ "map", call_map },	     { "unmap", call_unmap },	{ "export", call_export },
+	{ "drain", call_drain },     { "resume", call_resume }, { "unexport", call_unexport },
+	{ "list", call_list },	     { "status", call_status }, { "stat", call_stat },
+	{ "version", call_version },
+};
+
+/* Sentences hold no keys, and params are not told. */
+static void trace(const char *method, int code, const struct error *err)
+{
+	if (code < 0)
+		log_debug("%s failed with %s: %s", method, errno_text(code), err->text);
+	else
+		log_debug("%s is done", method);
+}
+
+int methods_call(void *data, const struct reporter *reporter, const char *method, json_t *params,
+		 json_t **ret_result, struct error *err)
+{
+	const struct call call = { data, reporter };
+	json_t *result = NULL;
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		if (strcmp(table[i].name, method) != 0)
+			continue;
+		r = table[i].call(&call, params, &result, err);
+		trace(method, r, err);
+		if (r < 0)
+			return r;
+		if (!result)
+			return error_set(err, -ENOMEM, "Out of memory.");
+		*ret_result = result;
+		return 0;
+	}
+	return error_set(err, -ENOSYS, "This urbdd knows no method \"%s\".", method);
+}

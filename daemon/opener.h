@@ -1,0 +1,58 @@
+/*
+ * Opens what a map request names: the client where one is needed, the image, the fault wrapper.
+ *
+ * In two steps, because an image that this daemon has open already counts like everybody else's:
+ * whoever keeps a table of images asks it in between.
+ */
+#pragma once
+
+#include <time.h>
+
+#include "core/image.h"
+#include "daemon/map_request.h"
+
+struct client_pool;
+struct pooled_client;
+
+struct opened {
+	struct image *image;
+	struct pooled_client *client; /* NULL where the image needs none */
+};
+
+/*
+ * The identity of the image (see core/image.h) where it can be told without opening it, else "".
+ * @ret has IMAGE_IDENTITY_MAX bytes.
+ */
+void opener_identity(const struct map_request *request, char *ret);
+
+/*
+ * Opens the image, which is not to be read or written yet. Blocks up to request->timeout seconds.
+ * Nothing is held after a failure.
+ */
+int opener_open(struct client_pool *clients, const struct map_request *request, struct opened *ret,
+		struct error *err) warn_unused;
+
+/*
+ * The second step: makes sure that nobody else uses the image, as request->lock says, and wraps it.
+ * Others get OPENER_CLAIM_WAIT seconds to leave, or the time until @deadline (CLOCK_MONOTONIC) if
+ * that is less. The image is closed meanwhile, lest those that wait keep each other out. -EBUSY:
+ * somebody still uses it, and the sentence says who.
+ *
+ * opened->image may be another one afterwards. After a failure it may be NULL; opener_close() is
+ * the caller's all the same.
+ */
+int opener_claim(struct opened *opened, const struct map_request *request,
+		 const struct timespec *deadline, struct error *err) warn_unused;
+
+#define OPENER_CLAIM_WAIT 10
+
+/*
+ * Both steps, where no table is to be asked in between. Blocks up to request->timeout seconds.
+ * Nothing is held after a failure.
+ */
+int opener_open_claimed(struct client_pool *clients, const struct map_request *request,
+			struct opened *ret, struct error *err) warn_unused;
+
+/* Waits for requests in flight, closes the image, gives the client back. Harmless on zeroed memory.
+ */
+void opener_close(struct client_pool *clients, struct opened *opened);

@@ -1,0 +1,189 @@
+#include "daemon/options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "common/parse.h"
+#include "control/client.h"
+#include "daemon/version.h"
+
+#define QUEUES_MAX	   64
+#define QUEUES_DEFAULT_MAX 4
+
+/* Below the 30 s after which container runtimes kill. */
+#define DRAIN_TIMEOUT_DEFAULT 25
+#define DRAIN_TIMEOUT_MAX     3600
+
+static const char help[] =
+	"Usage: urbdd [OPTION]...\n"
+	"\n"
+	"Serves Ceph RBD images as block devices of this node. Runs in the foreground, logs to\n"
+	"stderr (to the journal under systemd), and stops at SIGTERM or SIGINT. Devices are "
+	"mapped\n"
+	"with urbd(8). Those that are mapped when it stops, or dies, wait in the kernel with\n"
+	"their I/O until it is started again; `urbd unmap --all` takes them away.\n"
+	"\n"
+	"  --socket PATH     the control socket (default " CONTROL_SOCKET_DEFAULT ")\n"
+	"  --group NAME      let members of this group use the socket, too (default: root alone)\n"
+	"  --state-dir DIR   where the records of mapped devices are kept\n"
+	"                    (default " DAEMON_STATE_DIR_DEFAULT ")\n"
+	"  --queues N        threads that serve devices, 1 to 64 (default: one a CPU, at most 4)\n"
+	"  --queue-cpus LIST CPUs that they run on, each on one of them: 0-3,8 (default: all, as\n"
+	"                    the kernel sees fit); without --queues, one thread a CPU of the list\n"
+	"  --drain-timeout SECONDS\n"
+	"                    how long a stop waits for requests in flight, 1 to 3600 (default 25)\n"
+	"  --listen ADDRESS  serve exports to NBD clients at unix:PATH, HOST:PORT or\n"
+	"                    [ADDRESS]:PORT; what is exported, urbd export says\n"
+	"  --tls-certificates DIR, --tls-keys FILE\n"
+	"                    ask TLS of them: with certificates (ca-cert.pem, server-cert.pem,\n"
+	"                    server-key.pem in DIR), or pre-shared keys (as psktool writes them)\n"
+	"  --metrics ADDRESS serve figures to Prometheus (GET /metrics) at unix:PATH, HOST:PORT\n"
+	"                    or [ADDRESS]:PORT\n"
+	"  --debug           log calls and connections to clusters, too\n"
+	"  --help            show this text and exit\n"
+	"  --version         show the version and exit\n"
+	"\n"
+	"Exit status: 0 after a clean stop, 1 after a failure, 2 for wrong usage.\n";
+
+enum {
+	OPT_SOCKET = 256,
+	OPT_GROUP,
+	OPT_STATE_DIR,
+	OPT_QUEUES,
+	OPT_QUEUE_CPUS,
+	OPT_DRAIN_TIMEOUT,
+	OPT_LISTEN,
+	OPT_TLS_CERTIFICATES,
+	OPT_TLS_KEYS,
+	OPT_METRICS,
+	OPT_DEBUG,
+	OPT_NO_FENCE,
+	OPT_HELP,
+	OPT_VERSION
+};
+
+static const struct option long_options[] = {
+	{ "socket", required_argument, NULL, OPT_SOCKET },
+	{ "group", required_argument, NULL, OPT_GROUP },
+	{ "state-dir", required_argument, NULL, OPT_STATE_DIR },
+	{ "queues", required_argument, NULL, OPT_QUEUES },
+	{ "queue-cpus", required_argument, NULL, OPT_QUEUE_CPUS },
+	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
+	{ "listen", required_argument, NULL, OPT_LISTEN },
+	{ "tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES },
+	{ "tls-keys", required_argument, NULL, OPT_TLS_KEYS },
+	{ "metrics", required_argument, NULL, OPT_METRICS },
+	{ "debug", no_argument, NULL, OPT_DEBUG },
+	{ "debug-no-fence", no_argument, NULL, OPT_NO_FENCE },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ 0 },
+};
+
+static unsigned default_queues(const struct daemon_options *options)
+{
+	unsigned count = (unsigned)CPU_COUNT(&options->queue_cpus);
+	cpu_set_t cpus;
+
+	if (count > 0)
+		return MIN(count, QUEUES_MAX);
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+		count = (unsigned)CPU_COUNT(&cpus);
+	return MIN(MAX(count, 1u), QUEUES_DEFAULT_MAX);
+}
+
+static const char *environment(const char *name, const char *fallback)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? value : fallback;
+}
+
+static enum options_result usage(const char *complaint)
+{
+	fprintf(stderr, "urbdd: %s\nTry 'urbdd --help'.\n", complaint);
+	return OPTIONS_USAGE;
+}
+
+static enum options_result take_option(int option, struct daemon_options *options)
+{
+	switch (option) {
+	case OPT_SOCKET:
+		options->socket_path = optarg;
+		return OPTIONS_RUN;
+	case OPT_GROUP:
+		options->group = optarg;
+		return OPTIONS_RUN;
+	case OPT_STATE_DIR:
+		options->state_dir = optarg;
+		return OPTIONS_RUN;
+	case OPT_QUEUES:
+		if (parse_unsigned(optarg, 1, QUEUES_MAX, &options->queues) < 0)
+			return usage("--queues takes a number from 1 to 64.");
+		return OPTIONS_RUN;
+	case OPT_QUEUE_CPUS:
+		if (parse_cpus(optarg, &options->queue_cpus) < 0)
+			return usage("--queue-cpus takes numbers of CPUs, as in 0-3,8.");
+		return OPTIONS_RUN;
+	case OPT_DRAIN_TIMEOUT:
+		if (parse_unsigned(optarg, 1, DRAIN_TIMEOUT_MAX, &options->drain_timeout) < 0)
+			return usage("--drain-timeout takes a number of seconds from 1 to 3600.");
+		return OPTIONS_RUN;
+	case OPT_LISTEN:
+		options->listen = optarg;
+		return OPTIONS_RUN;
+	case OPT_TLS_CERTIFICATES:
+		options->tls_certificates = optarg;
+		return OPTIONS_RUN;
+	case OPT_TLS_KEYS:
+		options->tls_keys = optarg;
+		return OPTIONS_RUN;
+	case OPT_METRICS:
+		options->metrics = optarg;
+		return OPTIONS_RUN;
+	case OPT_DEBUG:
+		options->debug = true;
+		return OPTIONS_RUN;
+	case OPT_NO_FENCE:
+		options->no_fence = true;
+		return OPTIONS_RUN;
+	case OPT_HELP:
+		fputs(help, stdout);
+		return OPTIONS_DONE;
+	case OPT_VERSION:
+		puts("urbdd " URBD_VERSION);
+		return OPTIONS_DONE;
+	default:
+		fputs("Try 'urbdd --help'.\n", stderr);
+		return OPTIONS_USAGE;
+	}
+}
+
+enum options_result daemon_options_parse(int argc, char **argv, struct daemon_options *ret)
+{
+	struct daemon_options options = {
+		.socket_path = environment("URBD_SOCKET", CONTROL_SOCKET_DEFAULT),
+		.state_dir = DAEMON_STATE_DIR_DEFAULT,
+		.drain_timeout = DRAIN_TIMEOUT_DEFAULT,
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		enum options_result result = take_option(option, &options);
+
+		if (result != OPTIONS_RUN)
+			return result;
+	}
+	if (optind < argc)
+		return usage("It takes options alone, no other words.");
+	if (options.tls_certificates && options.tls_keys)
+		return usage("--tls-certificates and --tls-keys exclude each other.");
+	if ((options.tls_certificates || options.tls_keys) && !options.listen)
+		return usage("--tls-certificates and --tls-keys go with --listen.");
+	if (options.queues == 0)
+		options.queues = default_queues(&options);
+	*ret = options;
+	return OPTIONS_RUN;
+}

@@ -1,0 +1,26 @@
+/* The command line of urbdd. */
+#pragma once
+
+#include <sched.h>
+#include <stdbool.h>
+
+#define DAEMON_STATE_DIR_DEFAULT "/run/urbd/state"
+
+struct daemon_options {
+	const char *socket_path;
+	const char *state_dir;
+	const char *group; /* may use the socket too; NULL = root alone */
+	unsigned queues;
+	cpu_set_t queue_cpus;	/* each runs on one of them, in turn; empty: wherever the kernel
+				   wants */
+	unsigned drain_timeout; /* seconds that a stop waits for requests in flight */
+	const char *listen;	/* where NBD clients are served from the start; NULL = nowhere */
+	const char *tls_certificates, *tls_keys; /* at most one; for `listen` */
+	const char *metrics;			 /* where Prometheus may ask; NULL = nowhere */
+	bool debug, no_fence;
+};
+
+enum options_result { OPTIONS_RUN, OPTIONS_DONE, OPTIONS_USAGE };
+
+/* OPTIONS_DONE after --help or --version, OPTIONS_USAGE after a complaint on stderr. */
+enum options_result daemon_options_parse(int argc, char **argv, struct daemon_options *ret);

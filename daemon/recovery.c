@@ -1,0 +1,303 @@
+#include "daemon/recovery.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/thread.h"
+#include "daemon/device.h"
+#include "daemon/frontends.h"
+#include "daemon/records.h"
+#include "daemon/reporter.h"
+
+/* One try: the cluster may make a client wait that it cannot fence for its watch timeout (30 s). */
+#define ATTEMPT_TIMEOUT 60
+
+#define PAUSE_FIRST 1 /* seconds between tries, doubled each time */
+#define PAUSE_MAX   15
+
+struct recovery {
+	struct device *device; /* a reference */
+	json_t *record;	       /* what it is recovered from */
+	const struct frontend_ops *ops;
+	struct reporter reporter;
+};
+
+static const char *text_of(const json_t *record, const char *name)
+{
+	return json_string_value(json_object_get(record, name));
+}
+
+static unsigned number_of(const json_t *record, const char *name)
+{
+	return (unsigned)json_integer_value(json_object_get(record, name));
+}
+
+void device_set_reason(struct device *device, const char *reason)
+{
+	pthread_mutex_lock(&device->devices->lock);
+	snprintf(device->reason, sizeof(device->reason), "%s", reason);
+	pthread_mutex_unlock(&device->devices->lock);
+}
+
+/* What it waits for is news only when it waits for long. */
+static void report_reason(void *data, const char *text)
+{
+	struct device *device = data;
+
+	device_set_reason(device, text);
+	log_info("%s: %s", device->path, text);
+}
+
+/* One try. */
+
+static void make_request(struct recovery *recovery, struct map_request *ret)
+{
+	device_request(recovery->device, ret);
+	ret->timeout = ATTEMPT_TIMEOUT;
+	ret->frontend = recovery->ops->name;
+	ret->queues = number_of(recovery->record, "queues");
+	ret->queue_depth = number_of(recovery->record, "queue_depth");
+	ret->number = (int)number_of(recovery->record, "number");
+	if (!recovery->device->devices->config.no_fence)
+		ret->former_client = text_of(recovery->record, "client_address");
+	ret->reporter = &recovery->reporter;
+}
+
+/* Makes the caller the one that works on the device, with its image open. */
+static bool claim(struct device *device, const struct opened *opened)
+{
+	struct devices *devices = device->devices;
+	bool claimed;
+
+	pthread_mutex_lock(&devices->lock);
+	claimed = device->state == DEVICE_QUIESCED && !devices->leaving;
+	if (claimed) {
+		device->opened = *opened;
+		device->state = DEVICE_MAPPING;
+	}
+	pthread_mutex_unlock(&devices->lock);
+	return claimed;
+}
+
+/* As it was: the kernel has the device, nobody its image. */
+static void take_apart(struct device *device)
+{
+	struct devices *devices = device->devices;
+	struct frontend *frontend;
+
+	pthread_mutex_lock(&devices->lock);
+	frontend = device->frontend;
+	device->frontend = NULL;
+	pthread_mutex_unlock(&devices->lock);
+	if (frontend)
+		frontend->ops->destroy(frontend);
+	opener_close(devices->config.clients, &device->opened);
+	device->gate = NULL;
+}
+
+static int attempt(struct recovery *recovery, struct error *err)
+{
+	struct device *device = recovery->device;
+	struct client_pool *clients = device->devices->config.clients;
+	struct timespec deadline = deadline_in(ATTEMPT_TIMEOUT);
+	struct map_request request;
+	struct opened opened;
+	int r;
+
+	make_request(recovery, &request);
+	r = opener_open_claimed(clients, &request, &opened, err);
+	if (r < 0)
+		return r;
+	if (!claim(device, &opened)) {
+		opener_close(clients, &opened);
+		return error_set(err, -ECANCELED, "It is being taken away.");
+	}
+	r = device_start(device, &request, &deadline, err);
+	if (r < 0) {
+		take_apart(device);
+		set_state(device, DEVICE_QUIESCED);
+	}
+	return r;
+}
+
+/* The thread of a device. */
+
+static bool is_final(int code)
+{
+	return code == -ESTALE || code == -EINVAL || code == -EOPNOTSUPP;
+}
+
+/* Under the state that it still has: somebody may be taking it away. */
+static void give_up(struct device *device, const struct error *err)
+{
+	struct devices *devices = device->devices;
+
+	log_error("%s cannot be served again: %s", device->path, err->text);
+	device_set_reason(device, err->text);
+	pthread_mutex_lock(&devices->lock);
+	if (device->state == DEVICE_QUIESCED)
+		device->state = DEVICE_FAILED;
+	pthread_cond_broadcast(&devices->changed);
+	pthread_mutex_unlock(&devices->lock);
+}
+
+/* False when there is nothing more to do. */
+static bool pause_between(struct device *device, unsigned seconds)
+{
+	struct devices *devices = device->devices;
+	struct timespec end = deadline_in(seconds);
+	bool go_on;
+
+	pthread_mutex_lock(&devices->lock);
+	while ((go_on = device->state == DEVICE_QUIESCED && !devices->leaving) &&
+	       wait_change(devices, &end))
+		;
+	pthread_mutex_unlock(&devices->lock);
+	return go_on;
+}
+
+static long milliseconds_since(const struct timespec *begin)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - begin->tv_sec) * 1000 + (now.tv_nsec - begin->tv_nsec) / 1000000;
+}
+
+/* The image may have been resized while nobody served it. */
+static void finish(struct device *device, const struct timespec *begin)
+{
+	char spec[DEVICE_SPEC_MAX];
+
+	device_spec(device, spec);
+	device_set_reason(device, "");
+	device->mapped_at = time(NULL);
+	log_info("%s (%s) is served again, %ld ms after the start", device->path, spec,
+		 milliseconds_since(begin));
+	set_state(device, DEVICE_LIVE);
+	device_follow_size(device);
+}
+
+static void recover(struct recovery *recovery)
+{
+	const struct timespec begin = deadline_in(0);
+	struct device *device = recovery->device;
+	unsigned pause = PAUSE_FIRST;
+	struct error err = ERROR_NONE;
+	int r;
+
+	while ((r = attempt(recovery, &err)) < 0) {
+		if (r == -ECANCELED)
+			return;
+		if (is_final(r)) {
+			give_up(device, &err);
+			return;
+		}
+		report_reason(device, err.text);
+		if (!pause_between(device, pause))
+			return;
+		pause = MIN(pause * 2, PAUSE_MAX);
+	}
+	finish(device, &begin);
+}
+
+static void *recover_main(void *data)
+{
+	struct recovery *recovery = data;
+	struct devices *devices = recovery->device->devices;
+
+	recover(recovery);
+	pthread_mutex_lock(&devices->lock);
+	device_put(recovery->device);
+	devices->releasing--;
+	pthread_cond_broadcast(&devices->changed);
+	pthread_mutex_unlock(&devices->lock);
+	json_decref(recovery->record);
+	free(recovery);
+	return NULL;
+}
+
+/* Records. */
+
+static bool is_complete(const json_t *record)
+{
+	return text_of(record, "identity") && text_of(record, "frontend") &&
+	       frontend_named(text_of(record, "frontend")) &&
+	       json_is_object(json_object_get(record, "names")) &&
+	       json_is_object(json_object_get(record, "access")) &&
+	       json_is_integer(json_object_get(record, "number")) &&
+	       json_is_integer(json_object_get(record, "queues"));
+}
+
+static struct recovery *make_recovery(struct devices *devices, const char *path, json_t *record)
+{
+	struct recovery *recovery = calloc(1, sizeof(*recovery));
+
+	if (!recovery)
+		return NULL;
+	recovery->device = device_restore(devices, path, record);
+	if (!recovery->device) {
+		free(recovery);
+		return NULL;
+	}
+	recovery->record = json_incref(record);
+	recovery->ops = frontend_named(text_of(record, "frontend"));
+	recovery->reporter = (struct reporter){ report_reason, recovery->device };
+	return recovery;
+}
+
+static void begin(struct devices *devices, struct recovery *recovery)
+{
+	pthread_mutex_lock(&devices->lock);
+	enter_table(devices, recovery->device);
+	recovery->device->state = DEVICE_QUIESCED;
+	device_get(recovery->device);
+	devices->releasing++;
+	pthread_mutex_unlock(&devices->lock);
+	if (thread_detached(recover_main, recovery) < 0)
+		recover_main(recovery);
+}
+
+/* Death came between the record and the start of the device: what is there of it goes. */
+static void discard_unused(const struct frontend_ops *ops, const char *path, const json_t *record)
+{
+	struct error err = ERROR_NONE;
+
+	if (ops->discard((int)number_of(record, "number"), text_of(record, "identity"), &err) < 0)
+		log_warning("%s, which was never used, stays: %s", path, err.text);
+}
+
+static void review(const char *path, json_t *record, void *data)
+{
+	struct devices *devices = data;
+	struct records *records = devices->config.records;
+	const struct frontend_ops *ops;
+	struct recovery *recovery;
+	const char *why = "lacks what it must have";
+
+	if (!record_is_usable(records, record, &why) || !is_complete(record)) {
+		log_warning("The record of %s %s; it is set aside as %s.json.aside.", path, why,
+			    path + strlen("/dev/"));
+		record_set_aside(records, path);
+		return;
+	}
+	ops = frontend_named(text_of(record, "frontend"));
+	if (!ops->present((int)number_of(record, "number"), text_of(record, "identity"))) {
+		discard_unused(ops, path, record);
+		record_forget(records, path);
+		return;
+	}
+	recovery = make_recovery(devices, path, record);
+	if (recovery)
+		begin(devices, recovery);
+	else
+		log_error("Out of memory: %s is not served.", path);
+}
+
+void devices_recover(struct devices *devices)
+{
+	frontends_discard_unstarted(records_owner(devices->config.records));
+	records_visit(devices->config.records, review, devices);
+}

@@ -1,0 +1,245 @@
+/*
+ * A live device whose client was cut off from its cluster: blocklisted by an operator, by another
+ * node, or after a partition. The gate holds its I/O; another client opens the same image, and the
+ * I/O goes on there, unless somebody else has taken the image's lock meanwhile: what waits must not
+ * follow what that one wrote.
+ */
+#include "daemon/device.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/thread.h"
+#include "core/gate.h"
+#include "daemon/client_pool.h"
+
+#define ATTEMPT_TIMEOUT 30 /* seconds */
+#define PAUSE		2  /* between two of them */
+
+/* Queue thread: no lock, no allocation. */
+void device_cut_off(void *data)
+{
+	struct device *device = data;
+
+	if (!atomic_exchange(&device->cut_off, true))
+		sem_post(&device->devices->cut_off);
+}
+
+/* Closing asks a cluster that does not talk to this client any more: it may take long. */
+static void close_old(struct device *device, struct image *inner)
+{
+	struct devices *devices = device->devices;
+	struct opened old = { .image = inner, .client = device->opened.client };
+
+	if (old.client)
+		client_pool_retire(devices->config.clients, old.client);
+	device->opened.client = NULL;
+	pthread_mutex_lock(&devices->lock);
+	close_aside(devices, &old);
+	pthread_mutex_unlock(&devices->lock);
+}
+
+/* One device. */
+
+static bool is_blocked(struct device *device)
+{
+	struct devices *devices = device->devices;
+	bool blocked;
+
+	pthread_mutex_lock(&devices->lock);
+	blocked = device->state == DEVICE_BLOCKED && !devices->leaving;
+	pthread_mutex_unlock(&devices->lock);
+	return blocked;
+}
+
+/* From blocked to mapping: the caller alone works on it then. */
+static bool claim(struct device *device)
+{
+	struct devices *devices = device->devices;
+	bool claimed;
+
+	pthread_mutex_lock(&devices->lock);
+	claimed = device->state == DEVICE_BLOCKED && !devices->leaving;
+	if (claimed)
+		device->state = DEVICE_MAPPING;
+	pthread_mutex_unlock(&devices->lock);
+	return claimed;
+}
+
+static void pause_blocked(struct device *device)
+{
+	struct devices *devices = device->devices;
+	struct timespec end = deadline_in(PAUSE);
+
+	pthread_mutex_lock(&devices->lock);
+	while (device->state == DEVICE_BLOCKED && !devices->leaving && wait_change(devices, &end))
+		;
+	pthread_mutex_unlock(&devices->lock);
+}
+
+/* Everything comes back from a client that is cut off, and quickly. */
+static bool detach(struct device *device)
+{
+	struct timespec deadline;
+
+	gate_hold(device->gate);
+	do
+		deadline = deadline_in(1);
+	while (!gate_wait_idle(device->gate, &deadline) && is_blocked(device));
+	if (!claim(device))
+		return false;
+	close_old(device, gate_take_inner(device->gate));
+	set_state(device, DEVICE_BLOCKED);
+	return true;
+}
+
+static int reopen(struct device *device, const char *former, struct opened *ret, struct error *err)
+{
+	struct map_request request;
+
+	device_request(device, &request);
+	request.timeout = ATTEMPT_TIMEOUT;
+	request.former_client = former;
+	return opener_open_claimed(device->devices->config.clients, &request, ret, err);
+}
+
+/* The record names the new client before anything goes through it. */
+void device_attach(struct device *device, const struct opened *opened)
+{
+	struct error err = ERROR_NONE;
+
+	device->opened.client = opened->client;
+	if (device_write_record(device, &err) < 0)
+		log_error("%s", err.text);
+	atomic_store(&device->cut_off, false);
+	gate_resume(device->gate, opened->image);
+	device_set_reason(device, "");
+	set_state(device, DEVICE_LIVE);
+}
+
+static void fail(struct device *device, const struct error *err)
+{
+	log_error("%s fails: %s", device->path, err->text);
+	device_set_reason(device, err->text);
+	if (!claim(device))
+		return;
+	gate_fail(device->gate);
+	set_state(device, DEVICE_FAILED);
+}
+
+static bool is_final(int code)
+{
+	return code == -ESTALE || code == -EBUSY;
+}
+
+static void replace(struct device *device, const char *former)
+{
+	struct opened opened;
+	struct error err = ERROR_NONE;
+	int r;
+
+	while ((r = reopen(device, former, &opened, &err)) < 0) {
+		if (is_final(r)) {
+			fail(device, &err);
+			return;
+		}
+		device_set_reason(device, err.text);
+		log_warning("%s waits for another client: %s", device->path, err.text);
+		pause_blocked(device);
+		if (!is_blocked(device))
+			return;
+	}
+	if (!claim(device)) {
+		opener_close(device->devices->config.clients, &opened);
+		return;
+	}
+	device_attach(device, &opened);
+	log_info("%s goes on with another client", device->path);
+}
+
+static void *replace_main(void *data)
+{
+	struct device *device = data;
+	struct devices *devices = device->devices;
+	char former[256] = "";
+
+	if (device->opened.client)
+		snprintf(former, sizeof(former), "%s",
+			 rbd_client_address(pooled_client_rbd(device->opened.client)));
+	log_warning("%s: its client %s is cut off from the cluster (blocklisted); its I/O waits",
+		    device->path, former);
+	device_set_reason(device, "its client was cut off from the cluster");
+	if (detach(device))
+		replace(device, former);
+	pthread_mutex_lock(&devices->lock);
+	device_put(device);
+	devices->releasing--;
+	pthread_cond_broadcast(&devices->changed);
+	pthread_mutex_unlock(&devices->lock);
+	return NULL;
+}
+
+/* The thread that waits for news. */
+
+/* With the lock. */
+static void begin(struct device *device)
+{
+	device->state = DEVICE_BLOCKED;
+	if (thread_detached(replace_main, device) == 0) {
+		device_get(device);
+		device->devices->releasing++;
+	} else {
+		log_error("No thread can be had to find another client for %s.", device->path);
+	}
+}
+
+/* With the lock. What somebody else works on is looked at again when that is over. */
+static void begin_all(struct devices *devices)
+{
+	list_for_each(entry, &devices->table) {
+		struct device *device = list_entry(entry, struct device, entry);
+
+		if (atomic_load(&device->cut_off) && device->state == DEVICE_LIVE)
+			begin(device);
+	}
+}
+
+static void *replacer_main(void *data)
+{
+	struct devices *devices = data;
+	bool leaving = false;
+
+	while (!leaving) {
+		while (sem_wait(&devices->cut_off) < 0)
+			;
+		pthread_mutex_lock(&devices->lock);
+		leaving = devices->leaving;
+		if (!leaving)
+			begin_all(devices);
+		pthread_mutex_unlock(&devices->lock);
+	}
+	return NULL;
+}
+
+int replacer_start(struct devices *devices)
+{
+	int r;
+
+	sem_init(&devices->cut_off, 0, 0);
+	r = -pthread_create(&devices->replacer, NULL, replacer_main, devices);
+	if (r == 0)
+		pthread_setname_np(devices->replacer, "urbd-replacer");
+	return r;
+}
+
+void replacer_stop(struct devices *devices)
+{
+	pthread_mutex_lock(&devices->lock);
+	devices->leaving = true;
+	pthread_mutex_unlock(&devices->lock);
+	sem_post(&devices->cut_off);
+	pthread_join(devices->replacer, NULL);
+	sem_destroy(&devices->cut_off);
+}

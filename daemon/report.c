@@ -1,0 +1,155 @@
+#include "daemon/device.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/client_pool.h"
+#include "daemon/frontends.h"
+#include "daemon/stat.h"
+
+static const char *const state_names[] = { "quiesced", "mapping",  "live",  "blocked",
+					   "resizing", "stopping", "failed" };
+
+/* With the lock. */
+static json_t *summary(const struct device *device)
+{
+	json_t *row = json_pack("{s:i, s:b, s:s}", "id", device->id, "read_only", device->read_only,
+				"state", state_names[device->state]);
+
+	json_object_update(row, device->names);
+	json_object_set_new(row, "device", json_string(device->path));
+	json_object_set_new(row, "frontend",
+			    json_string(device->frontend ? device->frontend->ops->name : ""));
+	return row;
+}
+
+/* With the lock; the image of a device that is mapping is not its to look at. */
+static void add_image_details(json_t *row, const struct image *image)
+{
+	json_object_update_new(row, json_pack("{s:I, s:i, s:i, s:i}", "size",
+					      (json_int_t)image->info.size, "block_size",
+					      image->info.block_size, "optimal_io",
+					      image->info.optimal_io, "in_flight",
+					      atomic_load(&image->in_flight)));
+}
+
+static void add_client_details(json_t *row, const struct rbd_client *client)
+{
+	const char *user = rbd_client_user(client), *dot = strchr(user, '.');
+
+	json_object_update_new(row, json_pack("{s:s, s:s, s:s}", "cluster", rbd_client_fsid(client),
+					      "user", dot ? dot + 1 : user, "client",
+					      rbd_client_address(client)));
+}
+
+static void add_frontend_details(json_t *row, const struct frontend *frontend)
+{
+	json_object_update_new(row,
+			       json_pack("{s:i, s:i, s:s}", "queues", frontend->config.nr_queues,
+					 "queue_depth", frontend->config.depth, "features",
+					 frontend->features));
+}
+
+/* With the lock. */
+static json_t *details(const struct device *device)
+{
+	json_t *row = summary(device);
+
+	json_object_set_new(row, "identity", json_string(device->identity));
+	if (*device->reason)
+		json_object_set_new(row, "reason", json_string(device->reason));
+	if (device->state == DEVICE_MAPPING || !device->frontend)
+		return row;
+	if (device->opened.client)
+		add_client_details(row, pooled_client_rbd(device->opened.client));
+	json_object_set_new(row, "mapped_at", json_integer(device->mapped_at));
+	add_image_details(row, device->opened.image);
+	add_frontend_details(row, device->frontend);
+	return row;
+}
+
+json_t *devices_list(struct devices *devices)
+{
+	json_t *rows = json_array();
+
+	pthread_mutex_lock(&devices->lock);
+	list_for_each(entry, &devices->table)
+		json_array_append_new(rows, summary(list_entry(entry, struct device, entry)));
+	pthread_mutex_unlock(&devices->lock);
+	return rows;
+}
+
+struct orphans {
+	struct devices *devices;
+	json_t *paths;
+};
+
+static void note_orphan(const char *path, void *data)
+{
+	struct orphans *orphans = data;
+	bool known;
+
+	pthread_mutex_lock(&orphans->devices->lock);
+	known = find_path(orphans->devices, path) != NULL;
+	pthread_mutex_unlock(&orphans->devices->lock);
+	if (!known)
+		json_array_append_new(orphans->paths, json_string(path));
+}
+
+json_t *devices_orphans(struct devices *devices)
+{
+	struct orphans orphans = { devices, json_array() };
+
+	frontends_visit_orphans(note_orphan, &orphans);
+	return orphans.paths;
+}
+
+static json_t *status_of_one(struct devices *devices, const char *path, struct error *err)
+{
+	struct device *device = find_path(devices, path);
+	json_t *rows;
+
+	if (!device) {
+		error_set(err, -ENXIO, "%s is not mapped.", path);
+		return NULL;
+	}
+	rows = json_array();
+	json_array_append_new(rows, details(device));
+	return rows;
+}
+
+static json_t *status_of_all(struct devices *devices)
+{
+	json_t *rows = json_array();
+
+	list_for_each(entry, &devices->table)
+		json_array_append_new(rows, details(list_entry(entry, struct device, entry)));
+	return rows;
+}
+
+json_t *devices_status(struct devices *devices, const char *device, struct error *err)
+{
+	json_t *rows;
+
+	pthread_mutex_lock(&devices->lock);
+	rows = device ? status_of_one(devices, device, err) : status_of_all(devices);
+	pthread_mutex_unlock(&devices->lock);
+	return rows;
+}
+
+/* The image of a device that is mapping is not its to look at. */
+void devices_visit(struct devices *devices, stat_visit *visit, void *data)
+{
+	pthread_mutex_lock(&devices->lock);
+	list_for_each(entry, &devices->table) {
+		const struct device *device = list_entry(entry, struct device, entry);
+		struct stat_source source = { .names = device->names,
+					      .image = device->opened.image };
+
+		if (device->state == DEVICE_MAPPING || !device->frontend || !source.image)
+			continue;
+		source.device = device->frontend->device;
+		visit(&source, data);
+	}
+	pthread_mutex_unlock(&devices->lock);
+}

@@ -1,0 +1,126 @@
+/*
+ * An image that changed its size: the device follows, where its frontend can. The news comes on a
+ * thread of the image, which must not wait; so a thread for each piece of news carries it out.
+ */
+#include "daemon/device.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/thread.h"
+
+#define SECTOR	       512
+#define RESIZE_TIMEOUT 30 /* seconds to wait for a map that is under way */
+
+static bool is_in_table(struct devices *devices, const struct device *device)
+{
+	list_for_each(entry, &devices->table)
+		if (list_entry(entry, struct device, entry) == device)
+			return true;
+	return false;
+}
+
+/* With the lock. Makes the caller the one that works on the device; false if it goes away instead.
+ */
+static bool claim(struct devices *devices, struct device *device)
+{
+	struct timespec deadline = deadline_in(RESIZE_TIMEOUT);
+
+	while (is_in_table(devices, device)) {
+		if (device->state == DEVICE_LIVE) {
+			device->state = DEVICE_RESIZING;
+			return true;
+		}
+		if (device->state == DEVICE_STOPPING || device->state == DEVICE_FAILED ||
+		    !wait_change(devices, &deadline))
+			return false;
+	}
+	return false;
+}
+
+static void resize(struct device *device)
+{
+	struct frontend *frontend = device->frontend;
+	uint64_t size = atomic_load(&device->opened.image->info.size);
+	struct error err = ERROR_NONE;
+
+	if (frontend->ops->resize(frontend, size, &err) < 0) {
+		error_prefix(
+			&err,
+			"It keeps its old size, and its image has %" PRIu64 " bytes now: ", size);
+		log_warning("%s: %s", device->path, err.text);
+	} else {
+		log_info("%s has %" PRIu64 " bytes now", device->path, size);
+	}
+	device_set_reason(device, err.text);
+}
+
+struct news {
+	struct devices *devices;
+	struct device *device; /* may be gone: compared with the table before it is looked at */
+};
+
+static void *resize_main(void *data)
+{
+	struct news news = *(struct news *)data;
+	bool claimed;
+
+	free(data);
+	pthread_mutex_lock(&news.devices->lock);
+	claimed = claim(news.devices, news.device);
+	pthread_mutex_unlock(&news.devices->lock);
+	if (claimed) {
+		resize(news.device);
+		set_state(news.device, DEVICE_LIVE);
+	}
+	pthread_mutex_lock(&news.devices->lock);
+	news.devices->releasing--;
+	pthread_cond_broadcast(&news.devices->changed);
+	pthread_mutex_unlock(&news.devices->lock);
+	return NULL;
+}
+
+/* Bytes, as the kernel has them; 0 where it cannot tell. */
+static uint64_t kernel_size(const char *path)
+{
+	unsigned long long sectors = 0;
+	char name[64];
+	FILE *file;
+
+	snprintf(name, sizeof(name), "/sys/block/%s/size", path + strlen("/dev/"));
+	file = fopen(name, "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%llu", &sectors) != 1)
+		sectors = 0;
+	fclose(file);
+	return sectors * SECTOR;
+}
+
+void device_follow_size(struct device *device)
+{
+	if (kernel_size(device->path) != atomic_load(&device->opened.image->info.size))
+		device_image_resized(device->opened.image, device);
+}
+
+void device_image_resized(struct image *image, void *data)
+{
+	struct device *device = data;
+	struct devices *devices = device->devices;
+	struct news *news = malloc(sizeof(*news));
+
+	if (!news) {
+		log_error("Out of memory: a device keeps its old size.");
+		return;
+	}
+	*news = (struct news){ devices, device };
+	pthread_mutex_lock(&devices->lock);
+	devices->releasing++; /* the table must outlive the thread */
+	pthread_mutex_unlock(&devices->lock);
+	if (thread_detached(resize_main, news) < 0)
+		resize_main(news);
+}

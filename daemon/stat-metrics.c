@@ -1,0 +1,188 @@
+/*
+ * The text format of Prometheus (version 0.0.4). It wants the lines of one metric together, so each
+ * metric walks all devices and exports; one that comes or goes meanwhile is in some and not others.
+ */
+#include "daemon/stat.h"
+
+#include <inttypes.h>
+
+#include "core/image.h"
+#include "daemon/map_request.h"
+
+/* Bounds of the histograms: powers of four, from 4 us to 17 s. */
+#define BOUND_FIRST 12
+#define BOUND_LAST  34
+
+#define SPEC_MAX (4096 + 64)
+
+static void print_escaped(const char *text, FILE *out)
+{
+	for (; *text; text++) {
+		if (*text == '\\' || *text == '"')
+			fputc('\\', out);
+		if (*text == '\n')
+			fputs("\\n", out);
+		else
+			fputc(*text, out);
+	}
+}
+
+/* @name with what comes before it. */
+static void print_label(const char *name, const char *value, FILE *out)
+{
+	fprintf(out, "%s=\"", name);
+	print_escaped(value ? value : "", out);
+	fputc('"', out);
+}
+
+static const char *name_part(const struct stat_source *source, const char *name)
+{
+	return json_string_value(json_object_get(source->names, name));
+}
+
+/* With the opening brace. */
+static void print_labels(const struct stat_source *source, FILE *out)
+{
+	const struct image_names names = {
+		.type = name_part(source, "type"),
+		.pool = name_part(source, "pool"),
+		.namespace = name_part(source, "namespace"),
+		.image = name_part(source, "image"),
+		.snapshot = name_part(source, "snapshot"),
+	};
+	char spec[SPEC_MAX];
+
+	image_names_format(&names, spec, sizeof(spec));
+	if (source->device) {
+		print_label("{device", source->device, out);
+	} else {
+		print_label("{export", source->export, out);
+		print_label(",listen", source->listen, out);
+	}
+	print_label(",image", spec, out);
+}
+
+struct line {
+	FILE *out;
+	const char *metric;
+	const struct stat_source *source;
+	enum request_op op;
+};
+
+static void print_head(const struct line *line, const char *suffix)
+{
+	fprintf(line->out, "%s%s", line->metric, suffix);
+	print_labels(line->source, line->out);
+	fprintf(line->out, ",op=\"%s\"", request_op_name(line->op));
+}
+
+static void print_number(const struct line *line, uint64_t value)
+{
+	print_head(line, "");
+	fprintf(line->out, "} %" PRIu64 "\n", value);
+}
+
+static void print_histogram(const struct line *line, const char *part,
+			    const struct histogram_sum *sum)
+{
+	for (unsigned bit = BOUND_FIRST; bit <= BOUND_LAST; bit += 2) {
+		print_head(line, "_bucket");
+		fprintf(line->out, "%s,le=\"%.9g\"} %" PRIu64 "\n", part,
+			(double)(1ull << bit) / 1e9, histogram_below(sum, 1ull << bit));
+	}
+	print_head(line, "_bucket");
+	fprintf(line->out, "%s,le=\"+Inf\"} %" PRIu64 "\n", part, sum->count);
+	print_head(line, "_sum");
+	fprintf(line->out, "%s} %.9f\n", part, (double)sum->sum / 1e9);
+	print_head(line, "_count");
+	fprintf(line->out, "%s} %" PRIu64 "\n", part, sum->count);
+}
+
+static void print_errors(const struct line *line, const struct op_figures *figures)
+{
+	print_number(line, figures->errors);
+}
+
+static void print_bytes(const struct line *line, const struct op_figures *figures)
+{
+	print_number(line, figures->bytes);
+}
+
+static void print_latency(const struct line *line, const struct op_figures *figures)
+{
+	print_histogram(line, "", &figures->parts[FIGURES_LATENCY]);
+}
+
+static void print_parts(const struct line *line, const struct op_figures *figures)
+{
+	char label[32];
+
+	for (unsigned part = 0; part < FIGURES_LATENCY; part++) {
+		snprintf(label, sizeof(label), ",part=\"%s\"", figures_part_name(part));
+		print_histogram(line, label, &figures->parts[part]);
+	}
+}
+
+static const struct metric {
+	const char *name, *type, *help;
+	void (*print)(const struct line *line, const struct op_figures *figures);
+} metrics[] = {
+	{ "urbd_request_errors_total", "counter", "Requests that failed.", print_errors },
+	{ "urbd_request_bytes_total", "counter", "Bytes of requests that succeeded.", print_bytes },
+	{ "urbd_request_seconds", "histogram", "Time from picking a request up to its answer.",
+	  print_latency },
+	{ "urbd_request_part_seconds", "histogram",
+	  "Its parts: before the storage (frontend), in it, and until the queue saw the answer.",
+	  print_parts },
+};
+
+struct walk {
+	FILE *out;
+	const struct metric *metric; /* NULL: the requests in flight */
+};
+
+static void print_in_flight(const struct stat_source *source, FILE *out)
+{
+	fputs("urbd_requests_in_flight", out);
+	print_labels(source, out);
+	fprintf(out, "} %u\n", atomic_load(&source->image->in_flight));
+}
+
+static void print_source(const struct stat_source *source, void *data)
+{
+	const struct walk *walk = data;
+	struct op_figures figures;
+
+	if (!walk->metric) {
+		print_in_flight(source, walk->out);
+		return;
+	}
+	for (unsigned op = 0; op < REQUEST_OPS && source->image->figures; op++) {
+		const struct line line = { walk->out, walk->metric->name, source, op };
+
+		figures_read(source->image->figures, op, &figures);
+		if (figures.parts[FIGURES_LATENCY].count > 0)
+			walk->metric->print(&line, &figures);
+	}
+}
+
+static void print_metric(struct devices *devices, struct exports *exports, const char *name,
+			 const char *type, const char *help, struct walk *walk)
+{
+	fprintf(walk->out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+	devices_visit(devices, print_source, walk);
+	exports_visit(exports, print_source, walk);
+}
+
+void stat_print_metrics(struct devices *devices, struct exports *exports, FILE *out)
+{
+	struct walk walk = { .out = out };
+
+	print_metric(devices, exports, "urbd_requests_in_flight", "gauge",
+		     "Requests submitted and not completed.", &walk);
+	for (size_t i = 0; i < ARRAY_SIZE(metrics); i++) {
+		walk.metric = &metrics[i];
+		print_metric(devices, exports, metrics[i].name, metrics[i].type, metrics[i].help,
+			     &walk);
+	}
+}

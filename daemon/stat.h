@@ -1,0 +1,39 @@
+/* The figures of devices and exports, for `stat` and for Prometheus. */
+#pragma once
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "common/error.h"
+#include "core/figures.h"
+
+struct devices;
+struct exports;
+struct image;
+
+/* One image that is served. Valid during a visit. */
+struct stat_source {
+	const char *device; /* path of a device; NULL: it is an export */
+	const char *export; /* name of an export, and where it is served */
+	const char *listen;
+	const char *uri;
+	json_t *names; /* {type, pool, namespace, image, snapshot} */
+	const struct image *image;
+};
+
+/* Called with the lock of the table that the image stands in: read, and do not block. */
+typedef void stat_visit(const struct stat_source *source, void *data);
+
+/* report.c and exports.c: all that are open. Any thread but a queue's. */
+void devices_visit(struct devices *devices, stat_visit *visit, void *data);
+void exports_visit(struct exports *exports, stat_visit *visit, void *data);
+
+/*
+ * *ret: the result of `stat` (see the schema): of the device of that path, the export of that name
+ * or URI, or where both are NULL of all. -ENXIO when there is none.
+ */
+int stat_rows(struct devices *devices, struct exports *exports, const char *device,
+	      const char *export, json_t **ret, struct error *err) warn_unused;
+
+/* Writes all figures in the text format of Prometheus. */
+void stat_print_metrics(struct devices *devices, struct exports *exports, FILE *out);
