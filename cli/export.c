@@ -1,0 +1,151 @@
+/* export and unexport. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control/spec.h"
+
+/* A socket's path may be relative to where the user is; the daemon is elsewhere. */
+static int take_listen(struct cli *cli, const char *value)
+{
+	cleanup_free char *path = NULL;
+
+	if (strncmp(value, "unix:", 5) != 0) {
+		json_object_set_new(cli->params, "listen", json_string(value));
+		return CLI_CONTINUE;
+	}
+	path = value[5] ? path_absolute(value + 5) : NULL;
+	if (!path)
+		return usage_error(cli, "--listen unix: wants a path.");
+	json_object_set_new(cli->params, "listen", json_sprintf("unix:%s", path));
+	return CLI_CONTINUE;
+}
+
+static const struct cli_option export_options[] = {
+	{ .name = "listen",
+	  .letter = 'l',
+	  .argument = "unix:PATH|HOST:PORT",
+	  .help = "where to serve; several exports may share an address (default: where urbdd "
+		  "listens from its start)",
+	  .take = take_listen },
+	{ .name = "export-name",
+	  .argument = "NAME",
+	  .help = "the name by which clients choose it (default: the image's)",
+	  .param = "name" },
+	{ .name = "tls-certificates",
+	  .argument = "DIR",
+	  .help = "ask TLS and a certificate of clients; DIR has ca-cert.pem, server-cert.pem "
+		  "and server-key.pem",
+	  .param = "tls_certificates" },
+	{ .name = "tls-keys",
+	  .argument = "FILE",
+	  .help = "ask TLS and a pre-shared key of clients; psktool writes FILE",
+	  .param = "tls_keys" },
+	{ .name = "max-connections",
+	  .argument = "N",
+	  .help = "connections that the address serves at once (default: 128)",
+	  .param = "max_connections" },
+	{ 0 },
+};
+
+static const struct cli_option unexport_options[] = {
+	{ .name = "export-name",
+	  .argument = "NAME",
+	  .help = "the export's name, in place of the image",
+	  .param = "name" },
+	{ .name = "force",
+	  .help = "cut clients off at once, without an answer to what is in flight",
+	  .param = "force" },
+	{ .name = "timeout",
+	  .argument = "SECONDS",
+	  .help = "how long requests in flight may take (default: 30)",
+	  .param = "timeout" },
+	{ 0 },
+};
+
+static int run_export(struct cli *cli)
+{
+	cleanup_json json_t *result = NULL;
+	struct error err = ERROR_NONE;
+	const char *text = image_operand(cli);
+	int code = text ? image_take_spec(cli, text) : EXIT_USAGE;
+
+	if (code == CLI_CONTINUE)
+		code = image_check(cli);
+	if (code != CLI_CONTINUE)
+		return code;
+	if (image_call(cli, &result, &err) < 0)
+		return failure(&err);
+	puts(json_text(result, "uri"));
+	return EXIT_OK;
+}
+
+/* By --export-name, a URI, or the image. */
+static int take_target(struct cli *cli)
+{
+	const char *text;
+
+	if (json_object_get(cli->params, "name")) {
+		if (cli->nr_operands == 0)
+			return CLI_CONTINUE;
+		return usage_error(cli, "Name the export once: by --export-name or as argument.");
+	}
+	text = image_operand(cli);
+	if (!text)
+		return EXIT_USAGE;
+	if (strncmp(text, "nbd", 3) != 0 || !strstr(text, "://"))
+		return image_take_spec(cli, text);
+	json_object_set_new(cli->params, "name", json_string(text));
+	return CLI_CONTINUE;
+}
+
+static int run_unexport(struct cli *cli)
+{
+	cleanup_json json_t *result = NULL;
+	struct error err = ERROR_NONE;
+	int code = take_target(cli), r;
+
+	if (code == CLI_CONTINUE)
+		code = image_check(cli);
+	if (code != CLI_CONTINUE)
+		return code;
+	r = image_call(cli, &result, &err);
+	if (r == -ENXIO) {
+		note("%s", err.text);
+		return EXIT_OK;
+	}
+	return r < 0 ? failure(&err) : EXIT_OK;
+}
+
+const struct command export_command = {
+	.name = "export",
+	.arguments = "IMAGE",
+	.summary = "Serve an image to NBD clients, and print the URI for them.",
+	.details =
+		"IMAGE is what map takes. A unix socket admits root alone; TCP needs an explicit\n"
+		"address, and should have TLS. What is exported so already is left as it is.\n"
+		"\n"
+		"Examples:\n"
+		"  urbd export rbd/foo --listen unix:/run/urbd/foo.sock\n"
+		"  urbd export rbd/foo@monday --listen 10.0.0.5:10809 --tls-certificates /etc/pki\n"
+		"  qemu-img convert \"$(urbd export rbd/foo --read-only -l unix:/tmp/s)\" "
+		"foo.qcow2\n",
+	.max_operands = 1,
+	.method = "export",
+	.options = { export_options, open_options, image_options },
+	.run = run_export,
+};
+
+const struct command unexport_command = {
+	.name = "unexport",
+	.arguments = "IMAGE|URI",
+	.summary = "Take an export away.",
+	.details = "Clients get the answers to what is in flight, and are disconnected. It is no\n"
+		   "failure when the image is not exported.\n",
+	.max_operands = 1,
+	.method = "unexport",
+	.options = { unexport_options, image_options },
+	.run = run_unexport,
+};

@@ -1,0 +1,168 @@
+/* status: the daemon and its devices, for people and (json, as urbdd answers) for programs. */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "control/spec.h"
+
+/* --- Values ----------------------------------------------------------------------------------- */
+
+static void print_size(json_int_t bytes)
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB" };
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	while (value >= 1024 && unit + 1 < ARRAY_SIZE(units)) {
+		value /= 1024;
+		unit++;
+	}
+	if (unit > 0)
+		printf("%.4g %s (%" JSON_INTEGER_FORMAT " bytes)", value, units[unit], bytes);
+	else
+		printf("%" JSON_INTEGER_FORMAT " bytes", bytes);
+}
+
+static void print_time(json_int_t seconds)
+{
+	time_t when = (time_t)seconds;
+	struct tm local;
+	char text[40];
+
+	if (localtime_r(&when, &local) && strftime(text, sizeof(text), "%F %T %z", &local))
+		fputs(text, stdout);
+}
+
+static void print_value(json_t *value, char kind)
+{
+	if (json_is_string(value))
+		fputs(json_string_value(value), stdout);
+	else if (json_is_boolean(value))
+		fputs(json_is_true(value) ? "yes" : "no", stdout);
+	else if (kind == 's')
+		print_size(json_integer_value(value));
+	else if (kind == 't')
+		print_time(json_integer_value(value));
+	else
+		printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+}
+
+/* --- Devices ---------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *member, *label;
+	char kind; /* of an integer: 's' bytes, 't' seconds since 1970, else a number */
+} rows[] = {
+	{ "state", "state", 0 },	 { "frontend", "frontend", 0 },
+	{ "reason", "because", 0 },	 { "read_only", "read-only", 0 },
+	{ "size", "size", 's' },	 { "block_size", "block size", 's' },
+	{ "queues", "queues", 0 },	 { "queue_depth", "queue depth", 0 },
+	{ "in_flight", "in flight", 0 }, { "features", "features", 0 },
+	{ "cluster", "cluster", 0 },	 { "user", "user", 0 },
+	{ "client", "client", 0 },	 { "mapped_at", "mapped at", 't' },
+	{ "error", "error", 0 },
+};
+
+static bool worth_showing(json_t *value)
+{
+	if (json_is_string(value))
+		return *json_string_value(value);
+	return json_is_integer(value) || json_is_boolean(value);
+}
+
+static void print_device(json_t *device)
+{
+	cleanup_free char *spec = spec_format(device);
+	const char *path = json_text(device, "device");
+
+	printf("%s: %s\n", *path ? path : "(no device yet)", spec ? spec : "");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		json_t *value = json_object_get(device, rows[i].member);
+
+		if (!worth_showing(value))
+			continue;
+		printf("  %-12s ", rows[i].label);
+		print_value(value, rows[i].kind);
+		putchar('\n');
+	}
+}
+
+/* --- The daemon ------------------------------------------------------------------------------- */
+
+static void print_frontend(const char *name, json_t *frontend)
+{
+	const char *reason = json_text(frontend, "reason");
+
+	if (json_is_true(json_object_get(frontend, "available")))
+		printf("%s: available\n", name);
+	else
+		printf("%s: not available%s%s\n", name, *reason ? ": " : "", reason);
+}
+
+static void print_daemon(json_t *status)
+{
+	json_int_t queues = json_integer_value(json_object_get(status, "queues"));
+	json_t *frontend, *orphan;
+	const char *name;
+	size_t i;
+
+	printf("urbdd %s, pid %" JSON_INTEGER_FORMAT ", %" JSON_INTEGER_FORMAT " queue thread%s\n",
+	       json_text(status, "version"), json_integer_value(json_object_get(status, "pid")),
+	       queues, queues == 1 ? "" : "s");
+	json_object_foreach(json_object_get(status, "frontends"), name, frontend)
+		print_frontend(name, frontend);
+	if (json_array_size(json_object_get(status, "devices")) == 0)
+		puts("no devices");
+	json_array_foreach(json_object_get(status, "orphans"), i, orphan) printf(
+		"%s: waits in the kernel for a urbdd that died, without a record; urbd unmap "
+		"--force removes it\n",
+		json_string_value(orphan));
+}
+
+static void print_plain(json_t *status, bool daemon)
+{
+	json_t *device;
+	size_t i;
+
+	if (daemon)
+		print_daemon(status);
+	json_array_foreach(json_object_get(status, "devices"), i, device)
+	{
+		if (daemon || i > 0)
+			putchar('\n');
+		print_device(device);
+	}
+}
+
+static int run_status(struct cli *cli)
+{
+	cleanup_json json_t *status = NULL;
+	struct error err = ERROR_NONE;
+
+	if (cli->nr_operands > 0) {
+		cleanup_free char *real = realpath(cli->operands[0], NULL);
+
+		json_object_set_new(cli->params, "device",
+				    json_string(real ? real : cli->operands[0]));
+	}
+	if (cli_call(cli, "status", json_incref(cli->params), CALL_TIMEOUT, &status, &err) < 0)
+		return failure(&err);
+	if (cli->json)
+		print_json(cli, status);
+	else
+		print_plain(status, cli->nr_operands == 0);
+	return EXIT_OK;
+}
+
+const struct command status_command = {
+	.name = "status",
+	.arguments = "[DEVICE]",
+	.summary = "Show the daemon and its devices, or one device, in detail.",
+	.max_operands = 1,
+	.method = "status",
+	.options = { format_options },
+	.run = run_status,
+};

@@ -1,0 +1,38 @@
+# bash completion for urbd(8)                                               -*- shell-script -*-
+
+_urbd_options() { # COMMAND: its long options, as its help shows them
+	urbd help "$1" 2>/dev/null | grep -oE '^ +(-., )?--[a-z-]+' | grep -oE -- '--[a-z-]+'
+}
+
+_urbd_devices() {
+	urbd list --format json 2>/dev/null | grep -oE '"device":"[^"]+"' | cut -d'"' -f4
+}
+
+_urbd() {
+	local cur prev words cword command='' i
+	_init_completion || return
+	for ((i = 1; i < cword; i++)); do
+		case ${words[i]} in
+		--socket) ((i++)) ;;
+		-*) ;;
+		*) command=${words[i]} && break ;;
+		esac
+	done
+	case $prev in
+	--socket | --keyring | --tls-certificates | --tls-keys | --keyfile | --conf | -k | -K | -c) _filedir && return ;;
+	--frontend) COMPREPLY=($(compgen -W 'auto ublk nbd' -- "$cur")) && return ;;
+	--format) COMPREPLY=($(compgen -W 'plain json' -- "$cur")) && return ;;
+	--lock) COMPREPLY=($(compgen -W 'auto exclusive none' -- "$cur")) && return ;;
+	--client) COMPREPLY=($(compgen -W 'shared pool: isolated' -- "$cur")) && return ;;
+	esac
+	if [[ -z $command ]]; then
+		COMPREPLY=($(compgen -W 'map unmap drain resume export unexport list status stat version help --socket --help --version' -- "$cur"))
+	elif [[ $cur = -* ]]; then
+		COMPREPLY=($(compgen -W "$(_urbd_options "$command")" -- "$cur"))
+	elif [[ $command = unmap || $command = drain || $command = resume || $command = status || $command = stat ]]; then
+		COMPREPLY=($(compgen -W "$(_urbd_devices)" -- "$cur"))
+	elif [[ $command = help ]]; then
+		COMPREPLY=($(compgen -W 'map unmap drain resume export unexport list status stat version' -- "$cur"))
+	fi
+} &&
+	complete -F _urbd urbd
