@@ -1,0 +1,241 @@
+# shellcheck shell=bash
+# lib.sh - what the test suites share. A suite sources it and calls `check`, `ok`, `skip` ...
+#
+#   . "$(dirname "$0")/../lib.sh"
+#   start_cluster
+#   check "an image is made" near_cluster rbd --id "$CLIENT" create foo --size 64M
+#   in_guest bash tests/suites/guest/foo
+#
+# Each call prints one line in the runner's terms (see run-tests); the suite's exit code follows
+# from them. Anything that must be undone goes to `on_exit`, which runs in reverse order. The
+# same file serves scripts that run in the guest, where TEST_DIR and the cluster's settings are
+# those of the suite.
+set -euo pipefail
+
+top=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
+lab=$top/tests/lab
+# shellcheck disable=SC2034  # for the suites
+build=${URBD_BUILD:-$top/build/test}
+failures=0
+undo=()
+in_tests_guest=${URBD_IN_GUEST:-}
+
+on_exit() { # COMMAND ARGUMENT...
+	local quoted
+	printf -v quoted '%q ' "$@"
+	undo+=("$quoted")
+}
+
+# timeout(1) signals twice, its child and the group: the second must not stop the undoing.
+end_suite() {
+	local code=$? i
+	trap - EXIT
+	trap '' INT TERM HUP
+	set +e
+	for ((i = ${#undo[@]} - 1; i >= 0; i--)); do eval "${undo[i]}"; done
+	((code != 0 || failures == 0)) || code=1
+	exit "$code"
+}
+trap end_suite EXIT
+trap 'trap "" INT TERM HUP; exit 130' INT
+trap 'trap "" INT TERM HUP; exit 143' TERM HUP
+
+if [[ -z ${TEST_DIR:-} ]]; then # run by hand
+	export TEST_DIR
+	TEST_DIR=$(mktemp -d /tmp/urbd-tests.XXXXXX)
+	on_exit rm -rf "$TEST_DIR"
+fi
+cd "$top"
+
+# ---- results
+
+ok() { # NAME
+	echo "ok - $1"
+}
+
+not_ok() { # NAME [WHY]
+	echo "not ok - $1"
+	[[ -z ${2:-} ]] || sed 's/^/# /' <<<"$2"
+	failures=$((failures + 1))
+}
+
+skip() { # NAME REASON
+	echo "skip - $1: $2"
+}
+
+note() { # TEXT: a figure that the run's report shows
+	echo "note - $1"
+}
+
+skip_all() { # REASON
+	echo "$1"
+	exit 77
+}
+
+require_program() { # PROGRAM PACKAGE
+	command -v "$1" >/dev/null || skip_all "missing package $2 ($1)"
+}
+
+# The command's output appears only when it is of interest. Sets `output` and `status`.
+run() {
+	status=0
+	output=$("$@" 2>&1) || status=$?
+}
+
+check() { # NAME COMMAND...: it succeeds
+	local name=$1
+	shift
+	run "$@"
+	if ((status == 0)); then
+		ok "$name"
+	else
+		not_ok "$name" "exit $status: $*"$'\n'"$output"
+	fi
+}
+
+check_code() { # CODE NAME COMMAND...: it exits so
+	local wanted=$1 name=$2
+	shift 2
+	run "$@"
+	if ((status == wanted)); then
+		ok "$name"
+	else
+		not_ok "$name" "exit $status, not $wanted: $*"$'\n'"$output"
+	fi
+}
+
+check_says() { # PATTERN NAME COMMAND...: it fails, and its output matches
+	local pattern=$1 name=$2
+	shift 2
+	run "$@"
+	if ((status != 0)) && grep -qE -- "$pattern" <<<"$output"; then
+		ok "$name"
+	else
+		not_ok "$name" "exit $status, no '$pattern': $*"$'\n'"$output"
+	fi
+}
+
+check_equal() { # NAME ACTUAL EXPECTED
+	if [[ $2 = "$3" ]]; then
+		ok "$1"
+	else
+		not_ok "$1" "got:      $2"$'\n'"expected: $3"
+	fi
+}
+
+# Wait until a command succeeds.
+eventually() { # SECONDS COMMAND...
+	local end=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		((SECONDS < end)) || return 1
+		sleep 0.1
+	done
+}
+
+# ---- cluster
+
+# Start a cluster in TEST_DIR/NAME and take over its settings: CEPH_CONF, MONITORS, POOL, CLIENT,
+# KEYRING, KEYFILE ... It listens in a network namespace where a guest will be used.
+start_cluster() { # [NAME [OPTION...]]
+	local name=${1:-ceph} place=()
+	shift $(($# ? 1 : 0))
+	[[ $("$lab/with-kernel" --which) = host ]] || place=(--netns "urbd-$$")
+	"$lab/cluster" start "$TEST_DIR/$name" "${place[@]}" "$@" || return
+	on_exit "$lab/cluster" stop "$TEST_DIR/$name" --wipe
+	use_cluster "$name"
+}
+
+use_cluster() { # NAME: of several, this one's settings from now on
+	# shellcheck disable=SC1090
+	. "$TEST_DIR/$1/env"
+	CLUSTER=$TEST_DIR/$1
+	export CLUSTER FSID MONITORS POOL POOLS CLIENT KEYRING KEYFILE NETNS
+}
+
+# Run a command where the cluster can be reached, and not for ever: clients of a cluster that
+# does not answer wait without end.
+near_cluster() {
+	local inside=()
+	[[ -z ${NETNS:-} || -n $in_tests_guest ]] || inside=(ip netns exec "$NETNS")
+	timeout "${PATIENCE:-60}" "${inside[@]}" "$@"
+}
+
+# ---- TLS
+
+# A CA, certificates of a server and a client, and the key of alice. In client/ is what a client
+# needs, in stranger/ what one without a certificate has.
+make_certificates() { # DIRECTORY
+	local name
+	cd "$1"
+	printf 'cn=ca\nca\ncert_signing_key\n' >ca.info
+	certtool --generate-privkey --key-type=ecdsa --outfile ca-key.pem
+	certtool --generate-self-signed --load-privkey ca-key.pem --template ca.info \
+		--outfile ca-cert.pem
+	for name in server client; do
+		printf 'cn=localhost\ndns_name=localhost\ntls_www_%s\nsigning_key\n' $name >$name.info
+		certtool --generate-privkey --key-type=ecdsa --outfile $name-key.pem
+		certtool --generate-certificate --load-ca-certificate ca-cert.pem \
+			--load-ca-privkey ca-key.pem --load-privkey $name-key.pem \
+			--template $name.info --outfile $name-cert.pem
+	done
+	psktool -u alice -p keys.psk
+	mkdir client stranger
+	cp ca-cert.pem client-*.pem client
+	cp ca-cert.pem stranger
+	cd "$top"
+}
+
+# ---- guest
+
+# Run a command under a kernel with ublk, with the cluster in reach. Takes options of `guest`. The
+# command may use `on_host` meanwhile.
+in_guest() {
+	local options=(--rw "$TEST_DIR" --env URBD_IN_GUEST=1 --env "URBD_BUILD=$build") name
+	for name in TEST_DIR CLUSTER CEPH_CONF FSID MONITORS POOL POOLS CLIENT KEYRING KEYFILE CI; do
+		options+=(--env "$name")
+	done
+	[[ -z ${NETNS:-} ]] || options+=(--net "$NETNS")
+	serve_guest &
+	local server=$! code=0
+	on_exit end_process "$server"
+	"$lab/with-kernel" "${options[@]}" "$@" || code=$?
+	end_process "$server"
+	return "$code"
+}
+
+end_process() { # PID of a child; gone already is as good
+	kill "$1" 2>/dev/null || return 0
+	wait "$1" 2>/dev/null || true
+}
+
+# Carry out what `on_host` asks for, until killed.
+serve_guest() {
+	local job status
+	trap - EXIT INT TERM HUP
+	mkdir -p "$TEST_DIR/on-host"
+	while sleep 0.05; do
+		for job in "$TEST_DIR"/on-host/*.job; do
+			[[ -e $job ]] || continue
+			status=0
+			near_cluster bash "$job" >"$job.out" 2>"$job.err" </dev/null || status=$?
+			rm "$job"
+			echo "$status" >"$job.tmp" && mv "$job.tmp" "$job.status"
+		done
+	done
+}
+
+# From the guest: run a command on the host, near the cluster, where it takes a tenth of the time.
+on_host() { # COMMAND...
+	local job=$TEST_DIR/on-host/$BASHPID-$RANDOM.job status
+	[[ -n $in_tests_guest ]] || { near_cluster "$@" && return || return; }
+	mkdir -p "$TEST_DIR/on-host"
+	printf '%q ' "$@" >"$job.new"
+	mv "$job.new" "$job"
+	until [[ -s $job.status ]]; do sleep 0.05; done
+	cat "$job.out"
+	cat "$job.err" >&2
+	status=$(cat "$job.status")
+	rm -f "$job".*
+	return "$status"
+}

@@ -1,0 +1,248 @@
+#!/bin/bash
+# about: urbd stat and the metrics for Prometheus: counts, where the time goes, hostile clients
+# limit: 300
+. "$(dirname "$0")/../lib.sh"
+require_program qemu-io qemu-utils
+require_program curl curl
+require_program fio fio
+python3=/usr/bin/python3 # another one on the PATH may lack the client library
+$python3 -c 'import prometheus_client.parser' 2>/dev/null || skip_all "missing package python3-prometheus-client"
+
+urbd=$build/cli/urbd
+export URBD_SOCKET=$TEST_DIR/ctl
+metrics=$TEST_DIR/metrics
+
+start_daemon() { # OPTION...
+	"$build/daemon/urbdd" --state-dir "$TEST_DIR/state" --queues 2 --listen "unix:$TEST_DIR/nbd" "$@" \
+		>"$TEST_DIR/urbdd.log" 2>&1 &
+	daemon=$!
+	eventually 20 "$urbd" version >/dev/null 2>&1 || {
+		not_ok "the daemon starts" "$(<"$TEST_DIR/urbdd.log")"
+		exit 1
+	}
+}
+
+io() { # NAME COMMAND...: qemu-io's commands on the export
+	local uri="nbd+unix:///$1?socket=$TEST_DIR/nbd" command arguments=()
+	shift
+	for command in "$@"; do arguments+=(-c "$command"); done
+	timeout 30 qemu-io -f raw "${arguments[@]}" "$uri" >/dev/null 2>&1
+}
+
+row() { # EXPORT PYTHON: an expression over the export's row `r` and its ops `o`
+	"$urbd" stat --json "$1" | $python3 -c '
+import json, sys
+r = json.load(sys.stdin)[0]
+o = r["ops"]
+ms = lambda op, part: o[op][part]["total_ns"] / o[op]["requests"] / 1e6
+print(eval(sys.argv[1]))' "$2"
+}
+
+listens_at() { # PID: the TCP address that it listens at
+	ss -Hltnp | awk -v pid="pid=$1," 'index($0, pid) {print $4; exit}'
+}
+
+scrape() { # PATH: what the endpoint answers
+	curl -sS --max-time 10 --unix-socket "$metrics" "http://urbd$1"
+}
+
+metric() { # LINE'S-BEGIN: its value
+	scrape /metrics | grep -F "$1" | awk '{print $NF}'
+}
+
+start_daemon --metrics "unix:$metrics"
+
+# ---- counts
+
+"$urbd" export null:1G --export-name plain >/dev/null
+check_equal "a fresh export has served nothing" "$(row plain o)" '{}'
+check "some I/O" io plain 'write 0 4k' 'write 4k 8k' 'read 0 64k' flush
+check_equal "writes are counted" "$(row plain 'o["write"]["requests"], o["write"]["bytes"]')" \
+	'(2, 12288)'
+check_equal "reads are counted" "$(row plain 'o["read"]["requests"] >= 1, o["read"]["errors"]')" \
+	'(True, 0)'
+"$urbd" export null:1G --export-name busy >/dev/null
+check "fio, on two connections" timeout 60 fio --name=f --ioengine=nbd \
+	--uri="nbd+unix:///busy?socket=$TEST_DIR/nbd" --rw=randread --bs=4k --iodepth=16 --size=64M \
+	--number_ios=2000 --numjobs=2 --thread --output="$TEST_DIR/fio"
+check_equal "every request of fio is in the figures, once" \
+	"$(row busy 'o["read"]["requests"], o["read"]["bytes"]')" "(4000, 16384000)"
+check_equal "the buckets hold all of them" \
+	"$(row busy 'sum(n for _, n in o["read"]["buckets"]) == o["read"]["requests"]')" True
+check_equal "the parts make up the latency" "$(row busy 'all(v["latency"]["total_ns"] ==
+	sum(v[p]["total_ns"] for p in ("frontend", "queue", "storage")) for v in o.values())')" True
+check_equal "nothing is in flight" "$(row busy 'r["in_flight"]')" 0
+
+# ---- where the time goes
+
+"$urbd" export null:1G --export-name slow --fault 'read=delay:20;write=EIO' >/dev/null
+io slow 'read 0 4k' 'read 4k 4k' 'read 8k 4k'
+check_equal "a delay of the storage is the storage's" \
+	"$(row slow '20 <= ms("read", "storage") < 120')" True
+check_equal "and nobody else's" \
+	"$(row slow 'ms("read", "frontend") < 15 and ms("read", "queue") < 15')" True
+check_equal "the median is no less" "$(row slow 'o["read"]["latency"]["p50_ns"] >= 20e6')" True
+io slow 'write 0 4k' || true
+check_equal "errors are counted, their bytes are not" \
+	"$(row slow 'o["write"]["errors"] >= 1, o["write"]["bytes"]')" '(True, 0)'
+
+# ---- an image of a cluster
+
+# The client cannot have waited less for its answers, all of them together, than urbdd took.
+agree_with_fio() { # OP: urbdd's figures of the export `ceph`, and fio's
+	"$urbd" stat --json ceph >"$TEST_DIR/figures"
+	$python3 - "$1" "$TEST_DIR/fio.json" "$TEST_DIR/figures" <<'END'
+import json, sys
+op, fio, figures = sys.argv[1], open(sys.argv[2]).read(), json.load(open(sys.argv[3]))
+fio = json.loads(fio[fio.index("{"):])["jobs"][0][op]
+ours = figures[0]["ops"][op]
+total = {part: ours[part]["total_ns"] for part in ("latency", "frontend", "queue", "storage")}
+print(fio["total_ios"], fio["clat_ns"]["mean"], ours["requests"], total)
+assert ours["requests"] == fio["total_ios"] and ours["errors"] == 0
+assert ours["bytes"] == fio["io_bytes"]
+assert total["latency"] <= fio["total_ios"] * fio["lat_ns"]["mean"] * 1.001
+assert total["storage"] > total["latency"] / 2 and total["queue"] > 0 and total["frontend"] > 0
+assert ours["latency"]["p50_ns"] <= ours["latency"]["p99_ns"] <= ours["latency"]["p999_ns"]
+END
+}
+
+cluster_io() { # OP
+	timeout 120 fio --name=f --ioengine=nbd --uri="nbd+unix:///ceph?socket=$TEST_DIR/nbd" \
+		--rw="rand$1" --bs=4k --iodepth=8 --size=64M --number_ios=1000 --thread \
+		--output-format=json --output="$TEST_DIR/fio.json"
+}
+
+# On loopback: what is exported needs no guest.
+on_exit "$lab/cluster" stop "$TEST_DIR/ceph" --wipe
+"$lab/cluster" start "$TEST_DIR/ceph" || exit 1
+use_cluster ceph
+near_cluster rbd --id "$CLIENT" -m "$MONITORS" --keyfile "$KEYFILE" create "$POOL/ceph" --size 64M
+"$urbd" export "$POOL/ceph" -m "$MONITORS" --id "$CLIENT" --keyfile "$KEYFILE" \
+	--export-name ceph >/dev/null
+for op in write read; do
+	check "fio on a Ceph image: $op" cluster_io $op
+	check "its ${op}s are in the figures, most of their time in librbd" agree_with_fio $op
+done
+
+# ---- for people
+
+check_equal "a header, and a line an export" "$("$urbd" stat | awk '{print $1}' | xargs)" \
+	'device plain busy slow ceph'
+check_equal "a header and one line for one export" "$("$urbd" stat plain | wc -l)" 2
+check_equal "by URI" "$("$urbd" stat "nbd+unix:///plain?socket=$TEST_DIR/nbd" | wc -l)" 2
+column() { # TITLE: of the only row of what is read, each time
+	awk -v title="$1" '/^device/ {for (i = 1; i <= NF; i++) if ($i == title) n = i; next} NF {print $n}'
+}
+check_equal "a read took what the storage took" \
+	"$("$urbd" stat slow | column r_await | awk '{print ($1 >= 20)}')" 1
+check_equal "99 of 100 took no more than p99" \
+	"$("$urbd" stat slow | column p99 | awk '{print ($1 >= 20)}')" 1
+check_says 'not exported' "an export that is not there" "$urbd" stat nothing
+check_says 'not mapped' "a device that is not there" "$urbd" stat /dev/nothing
+check_code 2 "--interval wants a time" "$urbd" stat --interval 0
+timeout 2.5 "$urbd" stat --watch slow >"$TEST_DIR/watch" || true
+check_equal "--watch: the second time tells of the time in between" \
+	"$(column r/s <"$TEST_DIR/watch" | head -n 2 | awk '{print ($1 > 0)}' | xargs)" '1 0'
+check_equal "--watch --json: a line each time" \
+	"$(timeout 2.5 "$urbd" stat --watch --json slow | head -n 2 | grep -c '^\[.*\]$')" 2
+
+# ---- Prometheus
+
+check_equal "the socket is private" "$(stat -c %a "$metrics")" 600
+line='export="slow",listen="unix:'"$TEST_DIR"'/nbd",image="null:1073741824",op="read"'
+check_equal "requests" "$(metric "urbd_request_seconds_count{$line}")" 3
+check_equal "a delay of 20 ms is beyond 17 ms" \
+	"$(metric "urbd_request_part_seconds_bucket{$line,part=\"storage\",le=\"0.016777216\"}")" 0
+check_equal "and below 17 s" \
+	"$(metric "urbd_request_part_seconds_bucket{$line,part=\"storage\",le=\"17.1798692\"}")" 3
+check_equal "in flight" "$(metric "urbd_requests_in_flight{export=\"slow\"")" 0
+"$urbd" export null:2G --export-name 'a"b\c' >/dev/null
+scrape /metrics >"$TEST_DIR/scraped"
+check "labels are escaped" grep -qF 'export="a\"b\\c",' "$TEST_DIR/scraped"
+
+# What Prometheus's own client library makes of it; and that histograms are what they must be.
+check_metrics() {
+	$python3 - "$TEST_DIR/scraped" <<'END'
+import collections, sys
+from prometheus_client.parser import text_string_to_metric_families
+series = collections.defaultdict(dict)
+kinds = {}
+for family in text_string_to_metric_families(open(sys.argv[1]).read()):
+    assert family.documentation, family.name
+    kinds[family.name] = family.type
+    for sample in family.samples:
+        key = dict(sample.labels)
+        le = key.pop("le", None)
+        suffix = sample.name.removeprefix(family.name)
+        one = series[family.name, tuple(sorted(key.items()))]
+        assert (suffix, le) not in one, sample
+        one[suffix, le] = sample.value
+assert kinds == {"urbd_requests_in_flight": "gauge", "urbd_request_errors": "counter",
+                 "urbd_request_bytes": "counter", "urbd_request_seconds": "histogram",
+                 "urbd_request_part_seconds": "histogram"}, kinds
+assert any(('export', 'a"b\\c') in labels for _, labels in series), series.keys()
+for (name, labels), one in series.items():
+    if kinds[name] != "histogram":
+        continue
+    buckets = [(float(le), n) for (suffix, le), n in one.items() if suffix == "_bucket"]
+    assert buckets == sorted(buckets) and buckets[-1][0] == float("inf"), (name, labels)
+    assert [n for _, n in buckets] == sorted(n for _, n in buckets), (name, labels)
+    assert buckets[-1][1] == one["_count", None] and one["_sum", None] >= 0, (name, labels)
+END
+}
+check "Prometheus's parser takes it" check_metrics
+code() { curl -s -o /dev/null -w '%{http_code}' --max-time 10 --unix-socket "$metrics" "$@"; }
+check_equal "only /metrics is there" "$(code http://urbd/)" 404
+check_equal "a query does not matter" "$(code 'http://urbd/metrics?x=1')" 200
+check_equal "only GET is done" "$(code -X POST http://urbd/metrics)" 405
+
+# ---- hostile clients
+
+hostile() { # PYTHON: statements with `connect`, then keeps the sockets
+	$python3 -c '
+import socket, sys, time
+def connect():
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(10)
+    s.connect(sys.argv[1])
+    return s
+held = []
+'"$1" "$metrics"
+}
+
+hostile 'held = [connect() for _ in range(100)]
+print("ready", flush=True)
+time.sleep(60)' >"$TEST_DIR/held" & client=$!
+eventually 10 grep -q ready "$TEST_DIR/held" || not_ok "a hundred silent clients connect"
+check "a hundred silent clients do not keep others out" scrape /metrics
+kill $client
+wait $client 2>/dev/null || true
+check "a request without end is refused" hostile 'import contextlib
+s = connect()
+with contextlib.suppress(ConnectionError):
+    for _ in range(1000): s.sendall(b"x" * 1000)
+    sys.exit("it was all taken")'
+check "a slow client is cut off" hostile 's = connect()
+s.sendall(b"GET /metr")
+begin = time.time()
+assert s.recv(1) == b"" and time.time() - begin < 9'
+hostile 's = connect()
+s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")' # and leaves
+hostile 's = connect()
+s.sendall(b"\0" * 100 + b"\r\n\r\n\xff")'
+check "after all of them it answers" scrape /metrics
+check "the daemon serves" io plain 'read 0 4k'
+
+# ---- the end
+
+code=0
+kill -TERM "$daemon"
+wait "$daemon" || code=$?
+check_equal "the daemon ends cleanly" "$code" 0
+check_equal "the socket is gone" "$(ls "$metrics" 2>/dev/null)" ''
+start_daemon --metrics 127.0.0.1:0
+check "TCP is served, too" curl -sS --max-time 10 "http://$(listens_at "$daemon")/metrics"
+kill -TERM "$daemon"
+wait "$daemon" || not_ok "it ends"
+check_says 'Cannot offer metrics' "an address that is none" "$build/daemon/urbdd" \
+	--state-dir "$TEST_DIR/other" --metrics nonsense

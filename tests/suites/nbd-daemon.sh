@@ -1,0 +1,210 @@
+#!/bin/bash
+# about: urbd export: a Ceph image and files for NBD clients, and the daemon's part of nbd devices
+# limit: 600
+. "$(dirname "$0")/../lib.sh"
+require_program nbdcopy libnbd-bin
+require_program qemu-io qemu-utils
+require_program certtool gnutls-bin
+python3=/usr/bin/python3 # another one on the PATH may lack libnbd
+$python3 -c 'import nbd' 2>/dev/null || skip_all "missing package python3-libnbd"
+
+urbd=$build/cli/urbd
+export URBD_SOCKET=$TEST_DIR/ctl
+
+start_daemon() { # OPTION...
+	near_cluster_forever "$build/daemon/urbdd" --state-dir "$TEST_DIR/state" "$@" \
+		>"$TEST_DIR/urbdd.log" 2>&1 &
+	daemon=$!
+	eventually 120 "$urbd" version >/dev/null 2>&1 || {
+		not_ok "the daemon starts" "$(<"$TEST_DIR/urbdd.log")"
+		exit 1
+	}
+}
+
+near_cluster_forever() {
+	if [[ -n ${NETNS:-} ]]; then exec ip netns exec "$NETNS" "$@"; else exec "$@"; fi
+}
+
+stop_daemon() {
+	local code=0
+	kill -TERM "$daemon"
+	wait "$daemon" || code=$?
+	check_equal "$1" "$code" 0
+}
+
+export_it() { # OPTION...: sets `uri`
+	run "$urbd" export "$@"
+	((status == 0)) || not_ok "export $*" "$output"
+	uri=$output
+}
+
+same_in_cluster() {
+	near_cluster rbd --id "$CLIENT" export "$POOL/foo" - 2>/dev/null | cmp - "$TEST_DIR/source"
+}
+
+# ---- files
+
+truncate -s 64M "$TEST_DIR"/{a,b,c,d}
+head -c 64M /dev/urandom >"$TEST_DIR/source"
+start_cluster || skip_all "no cluster"
+access=(--monitors "$MONITORS" --id "$CLIENT" --keyring "$KEYRING")
+near_cluster rbd --id "$CLIENT" create "$POOL/foo" --size 64M
+near_cluster rbd --id "$CLIENT" create "$POOL/commands" --size 64M
+start_daemon --listen "unix:$TEST_DIR/all"
+
+export_it "file:$TEST_DIR/a" --listen "unix:$TEST_DIR/own"
+check "an export prints a URI that works" nbdinfo "$uri"
+check_equal "to export it again changes nothing" \
+	"$("$urbd" export "file:$TEST_DIR/a" --listen "unix:$TEST_DIR/own")" "$uri"
+check_equal "only root may connect" "$(stat -c %a "$TEST_DIR/own")" 600
+check_says 'other TLS settings' "one address has one setting" \
+	"$urbd" export "file:$TEST_DIR/b" --listen "unix:$TEST_DIR/own" --tls-keys /dev/null
+check_says 'other TLS settings' "an export without TLS is not handed out as one with it" \
+	"$urbd" export "file:$TEST_DIR/a" --listen "unix:$TEST_DIR/own" --tls-keys /dev/null
+check_says 'other --max-connections' "nor one with another limit" \
+	"$urbd" export "file:$TEST_DIR/a" --listen "unix:$TEST_DIR/own" --max-connections 7
+check_says 'another export' "a name is taken once" \
+	"$urbd" export "file:$TEST_DIR/b" --listen "unix:$TEST_DIR/own" --export-name "file:$TEST_DIR/a"
+check_says 'no address' "TCP needs an address" "$urbd" export null:1G --listen :10809
+export_it "file:$TEST_DIR/b" --export-name bee
+check "start-up's address serves by name" nbdinfo --size "nbd+unix:///bee?socket=$TEST_DIR/all"
+check "list shows exports" grep -q "$TEST_DIR/b.*nbd+unix:///bee" <("$urbd" list)
+check "list shows them as json" grep -q '"uri":"nbd+unix:///bee' <("$urbd" list --format json)
+export_it null:1G --listen 127.0.0.1:0
+check_equal "TCP" "$(near_cluster nbdinfo --size "$uri")" 1073741824
+
+# ---- limits and rights
+
+export_it "file:$TEST_DIR/c" --export-name few --listen "unix:$TEST_DIR/few" --max-connections 1
+qemu-io -f raw -c 'sleep 20000' "$uri" & client=$!
+sleep 1
+check_code 1 "a connection more than --max-connections is refused" timeout 10 nbdinfo "$uri"
+kill $client 2>/dev/null || true
+wait $client 2>/dev/null || true
+check "one is served again when another leaves" eventually 120 nbdinfo --size "$uri"
+check "unexport it" "$urbd" unexport --export-name few
+export_it "file:$TEST_DIR/c" --read-only --export-name fixed --listen "unix:$TEST_DIR/fixed"
+check "a read-only export says so" nbdinfo --is read-only "$uri"
+check_code 1 "and takes no write" qemu-io -f raw -c 'write 0 4k' "$uri"
+check "unexport that" "$urbd" unexport --export-name fixed
+
+# ---- TLS
+
+pki=$TEST_DIR/pki
+mkdir "$pki"
+run make_certificates "$pki"
+export_it "file:$TEST_DIR/c" --export-name certified --listen "unix:$TEST_DIR/certified" \
+	--tls-certificates "$pki"
+check "certificates: a client with one is served" \
+	nbdinfo --size "$uri&tls-certificates=$pki/client"
+check_code 1 "certificates: a client without one is refused" \
+	nbdinfo --size "$uri&tls-certificates=$pki/stranger"
+check_code 1 "certificates: a client without TLS is refused" nbdinfo --size "${uri/nbds/nbd}"
+export_it "file:$TEST_DIR/d" --export-name keyed --listen "unix:$TEST_DIR/keyed" \
+	--tls-keys "$pki/keys.psk"
+keyed=${uri/:\/\/\//://alice@/}
+check "a key: a client with it is served" nbdinfo --size "$keyed&tls-psk-file=$pki/keys.psk"
+sed 's/:.*/:0011223344556677/' "$pki/keys.psk" >"$pki/wrong.psk"
+check_code 1 "a key: a client with another is refused" \
+	nbdinfo --size "$keyed&tls-psk-file=$pki/wrong.psk"
+check "unexport what asks for certificates" "$urbd" unexport --export-name certified
+check "unexport what asks for a key" "$urbd" unexport --export-name keyed
+
+# ---- unexport
+
+qemu-io -f raw -c 'sleep 20000' "nbd+unix:///bee?socket=$TEST_DIR/all" & client=$!
+sleep 1
+check "unexport by URI" "$urbd" unexport "nbd+unix:///bee?socket=$TEST_DIR/all"
+check_code 1 "it is gone" nbdinfo "nbd+unix:///bee?socket=$TEST_DIR/all"
+check "unexport again is no failure" "$urbd" unexport --export-name bee
+kill $client 2>/dev/null || true
+wait $client 2>/dev/null || true
+check "the file is free again" "$urbd" unexport "file:$TEST_DIR/a"
+check_equal "the socket is gone" "$(ls "$TEST_DIR/own" 2>/dev/null)" ''
+
+# ---- unexport while the storage holds a request
+
+export_it "file:$TEST_DIR/b" --export-name slow --listen "unix:$TEST_DIR/slow" \
+	--fault 'write=delay:20000'
+qemu-io -f raw -c 'write 0 4k' "$uri" >/dev/null 2>&1 & client=$!
+sleep 1
+check_says 'still holds requests' "unexport tells that the image is still open" \
+	"$urbd" unexport --export-name slow --timeout 1
+check_says 'still holds requests' "so does the next one" \
+	"$urbd" unexport --export-name slow --timeout 1 --force
+check "one that has time sees it end" "$urbd" unexport --export-name slow --timeout 30
+wait $client || true
+
+# Chooses a metadata context for one export, and then another export, where it stays.
+half_handshake() { # SOCKET NAME OTHER
+	exec /usr/bin/python3 -c '
+import socket, struct, sys, time
+def option(kind, data):
+    return struct.pack(">QII", 0x49484156454F5054, kind, len(data)) + data
+def string(text):
+    return struct.pack(">I", len(text)) + text.encode()
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(sys.argv[1])
+sock.sendall(struct.pack(">I", 3) + option(8, b"") + option(10, string(sys.argv[2]) +
+             struct.pack(">I", 1) + string("base:allocation")) +
+             option(7, string(sys.argv[3]) + struct.pack(">H", 0)))
+sock.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, 0, 512))
+while b"\x66\x8e\x33\xef" not in sock.recv(65536):
+    pass
+print("ready", flush=True)
+time.sleep(60)' "$@"
+}
+
+export_it "file:$TEST_DIR/a" --export-name one --listen "unix:$TEST_DIR/two"
+export_it "file:$TEST_DIR/b" --export-name other --listen "unix:$TEST_DIR/two"
+half_handshake "$TEST_DIR/two" one other >"$TEST_DIR/half" 2>&1 & client=$!
+check "a client asks about one export and chooses another" \
+	eventually 120 grep -q ready "$TEST_DIR/half"
+check "the first one can go meanwhile" \
+	timeout 10 "$urbd" unexport --export-name one --force --timeout 5
+kill $client
+wait $client 2>/dev/null || true
+check "and then the other" "$urbd" unexport --export-name other
+
+# ---- a Ceph image
+
+export_it "$POOL/foo" "${access[@]}" --listen "unix:$TEST_DIR/foo"
+check "nbdcopy to a Ceph image" timeout 120 nbdcopy "$TEST_DIR/source" "$uri"
+check "nbdcopy from a Ceph image" timeout 120 nbdcopy "$uri" "$TEST_DIR/copy"
+check "the same comes back" cmp "$TEST_DIR/source" "$TEST_DIR/copy"
+check "the cluster has it" same_in_cluster
+check "nbdinfo on a Ceph image" nbdinfo "$uri"
+check "qemu-img info of a Ceph image" qemu-img info "$uri"
+check "qemu-img compare with a Ceph image" timeout 120 \
+	qemu-img compare -f raw -F raw "$TEST_DIR/source" "$uri"
+check "qemu-img convert from a Ceph image" timeout 120 \
+	qemu-img convert -f raw -O raw "$uri" "$TEST_DIR/copy"
+check "qemu-img convert read it right" cmp "$TEST_DIR/source" "$TEST_DIR/copy"
+head -c 64M /dev/urandom >"$TEST_DIR/source"
+check "qemu-img convert to a Ceph image" timeout 120 \
+	qemu-img convert -n -f raw -O raw "$TEST_DIR/source" "$uri"
+check "the cluster has that too" same_in_cluster
+check "fio verifies on a Ceph image" timeout 120 fio --name=v --ioengine=nbd --uri="$uri" \
+	--rw=randwrite --bsrange=4k-256k --size=8M --iodepth=16 --numjobs=2 --offset_increment=16M \
+	--thread --verify=crc32c --do_verify=1 --verify_fatal=1 --verify_state_save=0 \
+	--output="$TEST_DIR/fio"
+check "zeroes, discard, flush on a Ceph image" timeout 60 qemu-io -f raw -c 'write -P 7 0 8M' \
+	-c 'write -z 1M 1M' -c 'read -P 0 1M 1M' -c 'discard 4M 4M' -c 'read -P 0 4M 4M' -c flush \
+	-c 'read -P 7 0 1M' "$uri"
+check "qemu-img map of a Ceph image" timeout 60 qemu-img map "$uri"
+check "sixteen connections to a Ceph image" timeout 120 fio --name=v --ioengine=nbd --uri="$uri" \
+	--rw=randwrite --bs=16k --size=1M --iodepth=4 --numjobs=16 --offset_increment=4M --thread \
+	--verify=crc32c --do_verify=1 --verify_fatal=1 --verify_state_save=0 --output="$TEST_DIR/fio"
+export_it "$POOL/commands" "${access[@]}" --export-name disk --listen "unix:$TEST_DIR/commands"
+check "every command and flag, on a Ceph image" \
+	timeout 120 $python3 tests/tools/nbd-commands.py "$TEST_DIR/commands" rbd
+check_says 'Cannot export' "an image that is not there" \
+	"$urbd" export "$POOL/none" "${access[@]}" --listen "unix:$TEST_DIR/foo"
+
+# ---- the end
+
+timeout 60 qemu-io -f raw -c 'sleep 50000' "$uri" & client=$!
+sleep 1
+stop_daemon "the daemon ends cleanly with a client connected"
+check_equal "its sockets are gone" "$(ls "$TEST_DIR/all" "$TEST_DIR/foo" 2>/dev/null)" ''
+kill $client 2>/dev/null || true

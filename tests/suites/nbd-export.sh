@@ -1,0 +1,224 @@
+#!/bin/bash
+# about: NBD exports, with the field's clients: commands, TLS, hostile clients
+# limit: 600
+. "$(dirname "$0")/../lib.sh"
+require_program nbdcopy libnbd-bin
+require_program qemu-img qemu-utils
+require_program certtool gnutls-bin
+python3=/usr/bin/python3 # another one on the PATH may lack libnbd
+$python3 -c 'import nbd' 2>/dev/null || skip_all "missing package python3-libnbd"
+
+server='' socket='' uri=''
+
+# Serves as the options and NAME=SPEC say; sets `server`, `socket` and `uri` (of the first export).
+serve() { # NAME OPTION...
+	local name=$1
+	shift
+	socket=$TEST_DIR/$name.sock
+	rm -f "$TEST_DIR/$name.out"
+	"$build/tests/tools/nbd-serve" "unix:$socket" "$@" >"$TEST_DIR/$name.out" 2>&1 &
+	server=$!
+	eventually 120 grep -q '^ready' "$TEST_DIR/$name.out" || {
+		not_ok "a server starts" "$(<"$TEST_DIR/$name.out")"
+		exit 1
+	}
+	uri=$(sed -n 's/^ready //p' "$TEST_DIR/$name.out")
+}
+
+# The server ends cleanly at SIGTERM, with nobody's help.
+end_server() { # NAME
+	local code=0
+	kill -TERM "$server"
+	wait "$server" || code=$?
+	check_equal "$1: the server ends cleanly" "$code" 0
+	[[ ! -e $socket ]] || not_ok "$1: the socket is removed"
+}
+
+disk() { # NAME: an empty file of 64 MiB
+	rm -f "$TEST_DIR/$1"
+	truncate -s 64M "$TEST_DIR/$1"
+	echo "file:$TEST_DIR/$1"
+}
+
+# ---- the field's tools
+
+test_tools() {
+	head -c 20M /dev/urandom >"$TEST_DIR/source"
+	truncate -s 64M "$TEST_DIR/source"
+	serve tools --queues 2 "disk=$(disk tools.img)"
+	check_equal "the socket is private" "$(stat -c %a "$socket")" 600
+	check "nbdinfo describes the export" nbdinfo "$uri"
+	check_equal "nbdinfo tells the size" "$(nbdinfo --size "$uri")" 67108864
+	check "nbdinfo lists the exports" grep -q '"export-name": "disk"' <(nbdinfo --json --list "${uri/disk/}")
+	check "nbdcopy writes" nbdcopy --connections=4 "$TEST_DIR/source" "$uri"
+	check "the data arrived" cmp "$TEST_DIR/source" "$TEST_DIR/tools.img"
+	check "nbdcopy reads" nbdcopy --connections=4 "$uri" "$TEST_DIR/copy"
+	check_equal "what was read is what was written" \
+		"$(sha256sum <"$TEST_DIR/copy")" "$(sha256sum <"$TEST_DIR/source")"
+	check "qemu-img info" qemu-img info "$uri"
+	check "qemu-img map tells data from holes" map_matches
+	check "qemu-img compare" qemu-img compare -f raw -F raw "$TEST_DIR/source" "$uri"
+	check "qemu-img convert reads" qemu-img convert -f raw -O raw "$uri" "$TEST_DIR/converted"
+	check "qemu-img convert read it right" cmp "$TEST_DIR/source" "$TEST_DIR/converted"
+	check "qemu-img convert writes" \
+		qemu-img convert -n -f raw -O raw "$TEST_DIR/source" "$uri"
+	check "qemu-io: patterns, zeroes, discard, flush" qemu-io -f raw -c 'write -P 7 1M 3M' \
+		-c 'read -P 7 1M 3M' -c 'write -z 2M 1M' -c 'read -P 0 2M 1M' -c 'discard 0 1M' \
+		-c 'write -f -P 9 8M 64k' -c flush -c 'read -P 9 8M 64k' "$uri"
+	check "fio verifies what it wrote" fio_verify
+	end_server tools
+}
+
+map_matches() {
+	qemu-img map --output=json "$uri" | $python3 -c '
+import json, sys
+extents = json.load(sys.stdin)
+data = sum(e["length"] for e in extents if e["data"])
+sys.exit(data != 20 << 20)'
+}
+
+# An image that stores nothing reads as zeroes, and its map is one hole.
+test_null() {
+	truncate -s 64M "$TEST_DIR/zeroes"
+	head -c 64M /dev/urandom >"$TEST_DIR/noise"
+	serve null --queues 2 disk=null:64M
+	check "null: nbdinfo" nbdinfo "$uri"
+	check "null: nbdinfo --map" grep -q '^ *0 *67108864 *3 ' <(nbdinfo --map "$uri")
+	check "null: nbdcopy writes" nbdcopy --connections=4 "$TEST_DIR/noise" "$uri"
+	check "null: nbdcopy reads" nbdcopy --connections=4 "$uri" "$TEST_DIR/nothing"
+	check_equal "null: what was read is zeroes" \
+		"$(sha256sum <"$TEST_DIR/nothing")" "$(sha256sum <"$TEST_DIR/zeroes")"
+	check "null: qemu-img info" qemu-img info "$uri"
+	check "null: qemu-img map" qemu-img map --output=json "$uri"
+	check "null: qemu-img compare" qemu-img compare -f raw -F raw "$TEST_DIR/zeroes" "$uri"
+	check "null: qemu-img convert reads" qemu-img convert -f raw -O raw "$uri" "$TEST_DIR/nothing"
+	check "null: qemu-img convert writes" \
+		qemu-img convert -n -f raw -O raw "$TEST_DIR/noise" "$uri"
+	check "null: qemu-io" qemu-io -f raw -c 'write -P 7 1M 3M' -c 'write -z 2M 1M' \
+		-c 'discard 0 1M' -c flush -c 'read -P 0 0 4M' "$uri"
+	check "null: fio" fio --name=v --ioengine=nbd --uri="$uri" --rw=randrw --bsrange=4k-256k \
+		--size=16M --iodepth=16 --numjobs=4 --thread --output="$TEST_DIR/fio"
+	end_server null
+}
+
+fio_verify() {
+	fio --name=v --ioengine=nbd --uri="$uri" --rw=randwrite --bsrange=4k-256k --size=16M \
+		--iodepth=16 --numjobs=4 --offset_increment=16M --thread --verify=crc32c \
+		--do_verify=1 --verify_fatal=1 --verify_state_save=0 --output="$TEST_DIR/fio"
+}
+
+# ---- commands and flags
+
+test_commands() {
+	serve commands "disk=$(disk commands.img)"
+	check "every command and flag, through libnbd" \
+		$python3 tests/tools/nbd-commands.py "$socket"
+	end_server commands
+	serve nothing disk=null:64M
+	check "every command and flag, on an image that stores nothing" \
+		$python3 tests/tools/nbd-commands.py "$socket" null
+	end_server nothing
+	serve readonly --read-only "disk=$(disk readonly.img)"
+	check "a read-only export says so" nbdinfo --is read-only "$uri"
+	check_says 'denied' "a read-only export refuses writes" \
+		qemu-io -f raw -c 'write 0 4k' "$uri"
+	end_server "read-only"
+	serve errors --fault 'read@1M+1M=EIO;write@1M+1M=ENOSPC' "disk=$(disk errors.img)"
+	check_says 'Input/output' "an error of the storage is told (read)" \
+		qemu-io -f raw -c 'read 1M 4k' "$uri"
+	check_says 'No space' "an error of the storage is told (write)" \
+		qemu-io -f raw -c 'write 1M 4k' "$uri"
+	check "beside it all is well" qemu-io -f raw -c 'write 4M 4k' -c 'read 4M 4k' "$uri"
+	end_server errors
+}
+
+# ---- many at once
+
+test_sixteen() {
+	serve sixteen --queues 2 "disk=$(disk sixteen.img)"
+	check "sixteen connections at once" fio --name=v --ioengine=nbd --uri="$uri" --rw=randwrite \
+		--bs=16k --size=4M --iodepth=8 --numjobs=16 --offset_increment=4M --thread \
+		--verify=crc32c --do_verify=1 --verify_fatal=1 --verify_state_save=0 \
+		--output="$TEST_DIR/fio16"
+	end_server sixteen
+	serve two --connections 2 disk=null:1G other=null:2G
+	check_equal "an export is chosen by name" "$(nbdinfo --size "${uri/disk/other}")" 2147483648
+	$python3 -c "
+import nbd, sys
+handles = []
+for i in range(3):
+    h = nbd.NBD(); h.set_export_name('disk')
+    try:
+        h.connect_unix('$socket')
+    except nbd.Error:
+        sys.exit(i != 2)
+    handles.append(h)
+sys.exit(1)" && ok "more connections than allowed are refused" ||
+		not_ok "more connections than allowed are refused"
+	end_server two
+}
+
+# ---- hostile clients
+
+test_hostile() {
+	local case
+	serve hostile --handshake 2 --depth 16 --fault 'write@32M+32M=delay:2000' \
+		"disk=$(disk hostile.img)"
+	for case in slow-reader ten-thousand-requests stops-in-header stops-in-payload \
+		stops-in-handshake leaves-in-flight speaks-nonsense is-cut-off \
+		talks-after-good-bye; do
+		check "a hostile client: ${case//-/ }" \
+			timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" $case
+	done
+	end_server hostile
+}
+
+# ---- TLS
+
+test_tls() {
+	local pki=$TEST_DIR/pki clients
+	mkdir "$pki"
+	run make_certificates "$pki"
+	clients="tls-certificates=$pki"
+	serve x509 --x509 "$pki" "disk=$(disk x509.img)"
+	check "certificates: nbdcopy writes" nbdcopy "$TEST_DIR/source" "$uri&$clients/client"
+	check "certificates: nbdcopy reads" nbdcopy "$uri&$clients/client" "$TEST_DIR/copy"
+	check "certificates: the data is right" cmp "$TEST_DIR/source" "$TEST_DIR/copy"
+	check_code 1 "certificates: a client without one is refused" \
+		nbdinfo "$uri&$clients/stranger"
+	check_code 1 "certificates: a client without TLS is refused" nbdinfo "${uri/nbds/nbd}"
+	check "certificates: the next one is served" nbdinfo --size "$uri&$clients/client"
+	end_server certificates
+	serve psk --psk "$pki/keys.psk" "disk=$(disk psk.img)"
+	uri=${uri/:\/\/\//://alice@/}
+	check "a key: nbdcopy writes" nbdcopy "$TEST_DIR/source" "$uri&tls-psk-file=$pki/keys.psk"
+	check "a key: the data is right" cmp "$TEST_DIR/source" "$TEST_DIR/psk.img"
+	sed 's/:.*/:0011223344556677/' "$pki/keys.psk" >"$pki/wrong.psk"
+	check_code 1 "a wrong key is refused" nbdinfo "$uri&tls-psk-file=$pki/wrong.psk"
+	end_server "a key"
+}
+
+# ---- TCP, and addresses
+
+test_addresses() {
+	local serve=$build/tests/tools/nbd-serve
+	check_says 'no address' "a port alone is no address" "$serve" :10809 disk=null:1G
+	check_says 'no address' "a name alone is no address" "$serve" nonsense disk=null:1G
+	serve live disk=null:1G
+	check_says 'in use' "a live socket is not taken away" "$serve" "unix:$socket" disk=null:1G
+	kill -KILL "$server"
+	wait "$server" 2>/dev/null || true
+	serve live disk=null:1G
+	ok "a dead server's socket is replaced"
+	end_server "unix"
+	"$serve" 127.0.0.1:0 disk=null:1G >"$TEST_DIR/tcp.out" &
+	server=$! socket=''
+	eventually 120 grep -qs "^ready" "$TEST_DIR/tcp.out"
+	uri=$(sed -n 's/^ready //p' "$TEST_DIR/tcp.out")
+	check_equal "TCP" "$(nbdinfo --size "$uri")" 1073741824
+	end_server "TCP"
+}
+
+tests=("$@")
+(($#)) || tests=(tools null commands sixteen hostile tls addresses)
+for name in "${tests[@]}"; do "test_$name"; done

@@ -1,0 +1,99 @@
+#!/bin/bash
+# about: a cluster in trouble: OSD and monitor killed and back, full, silent; others never feel it
+# limit: 400
+. "$(dirname "$0")/../lib.sh"
+require_program qemu-io qemu-utils
+require_program jq jq
+
+urbd=$build/cli/urbd
+export URBD_SOCKET=$TEST_DIR/ctl
+
+export_of() { # IMAGE [OPTION...]: prints its URI
+	"$urbd" export --monitors "$MONITORS" --id "$CLIENT" --keyring "$KEYRING" --listen "unix:$TEST_DIR/nbd" "$@"
+}
+
+io() { # SECONDS URI COMMAND
+	near_cluster timeout "$1" qemu-io -f raw -c "$3" "$2"
+}
+
+# In the background; its output goes to TEST_DIR/NAME.out.
+begin_io() { # NAME URI COMMAND
+	PATIENCE=200 io 180 "$2" "$3" >"$TEST_DIR/$1.out" 2>&1 &
+	client=$!
+}
+
+end_io() { # NAME: exit code of the client that begin_io started
+	local code=0
+	wait "$client" || code=$?
+	check_equal "$1" "$code" 0
+}
+
+admin() { near_cluster ceph --conf "$CEPH_CONF" --name client.admin "$@" >/dev/null 2>&1; }
+in_ms() { local begin; begin=$(date +%s%3N); "$@" >/dev/null && echo $(($(date +%s%3N) - begin)); }
+
+start_cluster
+for image in patient hasty; do near_cluster rbd --id "$CLIENT" create "$POOL/$image" --size 64M; done
+near="" && [[ -z ${NETNS:-} ]] || near="ip netns exec $NETNS"
+# shellcheck disable=SC2086
+$near "$build/daemon/urbdd" --state-dir "$TEST_DIR/state" 2>"$TEST_DIR/urbdd.log" & daemon=$!
+on_exit bash -c "kill -KILL $daemon 2>/dev/null || true"
+check "the daemon starts" eventually 120 "$urbd" version
+patient=$(export_of "$POOL/patient")
+hasty=$(export_of "$POOL/hasty" --io-timeout 4)
+other=$("$urbd" export null:64M --listen "unix:$TEST_DIR/nbd")
+for uri in "$patient" "$hasty" "$other"; do check "an export works" io 30 "$uri" "write -P 7 0 64k"; done
+
+# ---- an OSD dies
+
+"$lab/cluster" stop "$CLUSTER" --kill osd.0
+begin_io patient "$patient" "write -P 8 0 64k"
+check_says 'failed|error' "after --io-timeout a request fails" io 60 "$hasty" "read 0 64k"
+check "another image goes on meanwhile" io 10 "$other" "read 0 64k"
+check "the control socket answers" test "$(in_ms "$urbd" list)" -lt 10000 # not after the timeouts of a cluster
+check "without --io-timeout a request waits" kill -0 $client
+"$lab/cluster" start "$CLUSTER"
+end_io "and is done when the OSD is back"
+check "what it wrote is there" io 60 "$patient" "read -P 8 0 64k"
+check "the image whose request failed works again" eventually 60 io 20 "$hasty" "read -P 7 0 64k"
+
+# ---- the monitor dies
+
+"$lab/cluster" stop "$CLUSTER" --kill mon.a
+check "without its monitor the image goes on" io 60 "$patient" "write -P 9 0 64k"
+"$lab/cluster" start "$CLUSTER"
+check "and after it is back" io 60 "$patient" "read -P 9 0 64k"
+
+# ---- the cluster is full
+
+ratios() { admin osd set-nearfull-ratio "$1" && admin osd set-backfillfull-ratio "$2" && admin osd set-full-ratio "$3"; }
+ratios 0.00001 0.00002 0.00003
+full() { near_cluster ceph --conf "$CEPH_CONF" --name client.admin health detail 2>/dev/null | grep -qE 'pool.* is full'; }
+if eventually 60 full; then
+	begin_io full "$patient" "write -P 10 0 64k"
+	sleep 3
+	check "full: a write waits" kill -0 $client
+	check "full: another image goes on" io 10 "$other" "write 0 64k"
+	ratios 0.85 0.9 0.95
+	end_io "full no more: it is done"
+	check "what it wrote is there" io 60 "$patient" "read -P 10 0 64k"
+else
+	not_ok "the cluster says that it is full"
+fi
+
+# ---- the client is blocklisted while it has nothing to do
+
+exile=$(near_cluster rbd --id "$CLIENT" lock ls "$POOL/patient" --format json | jq -r '.[0].address')
+check "a client is blocklisted" admin osd blocklist add "$exile"
+sleep 6 # until librbd, whose watch is refused, has given its lock up
+check_says 'failed|error' "its next write fails" io 30 "$patient" "write -P 12 0 64k"
+check "its export can be taken away" timeout 60 "$urbd" unexport "$POOL/patient"
+patient=$(export_of "$POOL/patient")
+check "and be had again, with another client" io 60 "$patient" "read -P 10 0 64k"
+
+# ---- the daemon ends while the cluster is silent
+
+"$lab/cluster" stop "$CLUSTER" --kill osd.0
+begin_io silent "$patient" "write -P 11 0 64k"
+sleep 1
+kill -TERM $daemon
+check "the daemon ends although the cluster is silent" timeout 60 tail --pid=$daemon -f /dev/null

@@ -1,0 +1,168 @@
+#!/usr/bin/python3
+"""nbd-hostile.py SOCKET CASE: a client that behaves badly, while a good one must not notice.
+
+The server offers "disk". The bad client stays connected while a good one reads and writes; then
+it leaves, without good-bye.
+"""
+
+import socket
+import struct
+import sys
+import time
+
+import nbd
+
+SOCKET, CASE = sys.argv[1:]
+OPTION = 0x49484156454F5054
+PATIENCE = 20  # seconds within which a hundred good requests are answered
+
+
+def dial():
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(PATIENCE)
+    sock.connect(SOCKET)
+    return sock
+
+
+def receive(sock, length):
+    data = b""
+    while len(data) < length:
+        part = sock.recv(length - len(data))
+        assert part, "the server closed the connection"
+        data += part
+    return data
+
+
+def transmit():
+    """A socket with the handshake done."""
+    sock = dial()
+    receive(sock, 18)
+    sock.sendall(struct.pack(">IQII4s", 3, OPTION, 1, 4, b"disk"))
+    receive(sock, 10)
+    return sock
+
+
+def request(command, offset=0, length=4096, flags=0):
+    return struct.pack(">IHHQQI", 0x25609513, flags, command, 7, offset, length)
+
+
+def fill(sock, data):
+    """Sends until the server takes no more."""
+    sock.setblocking(False)
+    for _ in range(10000):
+        try:
+            sock.send(data)
+        except BlockingIOError:
+            return
+    raise AssertionError("the server took everything")
+
+
+def slow_reader():
+    sock = transmit()
+    fill(sock, request(0, 0, 1 << 20))
+    return sock
+
+
+def ten_thousand_requests():
+    """All of them are answered in the end, though none is read before all are sent."""
+    sock = transmit()
+    sock.setblocking(False)
+    data, sent, answers = request(3, 0, 0) * 10000, 0, 0
+    while sent < len(data):
+        try:
+            sent += sock.send(data[sent:sent + 65536])
+        except BlockingIOError:
+            break
+    good_client()
+    deadline = time.time() + PATIENCE
+    while (sent < len(data) or answers < 160000) and time.time() < deadline:
+        try:
+            answers += len(sock.recv(1 << 20))
+        except BlockingIOError:
+            pass
+        try:
+            sent += sock.send(data[sent:sent + 65536]) if sent < len(data) else 0
+        except BlockingIOError:
+            pass
+    assert answers == 160000, answers
+    return sock
+
+
+def stops_in_header():
+    sock = transmit()
+    sock.sendall(request(0)[:13])
+    return sock
+
+
+def stops_in_payload():
+    sock = transmit()
+    sock.sendall(request(1, 0, 65536) + b"x" * 1000)
+    return sock
+
+
+def stops_in_handshake():
+    sock = dial()
+    sock.sendall(struct.pack(">IQ", 3, OPTION))
+    return sock
+
+
+def leaves_in_flight():
+    """With --fault delays on writes beyond 32 MiB, these are in flight when it goes."""
+    sock = transmit()
+    for i in range(8):
+        sock.sendall(request(1, (32 << 20) + i * 65536, 65536) + b"x" * 65536)
+    sock.close()
+    return None
+
+
+def speaks_nonsense():
+    for data in (b"\xff" * 4096, struct.pack(">IQII", 3, OPTION, 7, 0xffffffff), b"GET / HTTP/1.0\r\n"):
+        sock = dial()
+        sock.sendall(data)
+        while sock.recv(65536):
+            pass
+    sock = transmit()
+    sock.sendall(b"\0" * 28)
+    assert sock.recv(1) == b"", "a wrong magic number did not end the session"
+    return None
+
+
+def is_cut_off():
+    """The handshake's time is limited."""
+    sock = stops_in_handshake()
+    receive(sock, 18)
+    assert sock.recv(1) == b"", "the connection was not closed"
+
+
+def talks_after_good_bye():
+    """The answer still arrives, and then a proper end: no reset because of what was not read."""
+    sock = transmit()
+    sock.sendall(request(0) + request(2) + b"x" * 65536)
+    time.sleep(0.5)
+    receive(sock, 16 + 4096)
+    sock.shutdown(socket.SHUT_WR)
+    assert sock.recv(1) == b"", "something came after the end"
+    return None
+
+
+def good_client():
+    handle = nbd.NBD()
+    handle.set_export_name("disk")
+    handle.connect_unix(SOCKET)
+    begin = time.time()
+    for i in range(100):
+        handle.pwrite(bytes([i]) * 4096, i * 4096)
+        assert handle.pread(4096, i * 4096) == bytes([i]) * 4096
+    assert time.time() - begin < PATIENCE
+    handle.shutdown()
+
+
+def main():
+    bad = globals()[CASE.replace("-", "_")]()
+    good_client()
+    if bad:
+        bad.close()
+    good_client()
+
+
+main()

@@ -1,0 +1,216 @@
+/*
+ * The gate: requests wait while it is held, go on to another image in their order, come back when
+ * the client is cut off, and fail when it fails.
+ */
+#include <errno.h>
+#include <semaphore.h>
+#include <stdlib.h>
+
+#include "core/gate.h"
+#include "tests/unit/cmocka-all.h"
+
+#define REQUESTS 8
+
+/* Answers at once, with @answer, and notes the order. */
+struct sink {
+	struct image image;
+	int answer;
+	unsigned count;
+	uint64_t offsets[2 * REQUESTS];
+};
+
+static void sink_submit(struct image *image, struct request *request)
+{
+	struct sink *sink = container_of(image, struct sink, image);
+
+	sink->offsets[sink->count++] = request->offset;
+	request_complete(request, sink->answer);
+}
+
+static int sink_close(struct image *image)
+{
+	return 0;
+}
+
+static const struct image_ops sink_ops = { .name = "sink",
+					   .submit = sink_submit,
+					   .close = sink_close };
+
+static void sink_init(struct sink *sink, int answer)
+{
+	*sink = (struct sink){ .image.ops = &sink_ops, .answer = answer };
+	sink->image.info.size = 1 << 20;
+	sink->image.info.block_size = 512;
+}
+
+struct fixture {
+	struct queue *queue;
+	struct sink one, other;
+	struct gate *gate;
+	struct request requests[REQUESTS];
+	sem_t done;
+	atomic_uint cut_off;
+};
+
+static struct fixture *current_fixture;
+
+static void done(struct request *request)
+{
+	sem_post(&current_fixture->done);
+}
+
+static void cut_off(void *data)
+{
+	atomic_fetch_add(&((struct fixture *)data)->cut_off, 1);
+}
+
+static int make(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	struct gate_config config = { .nr_queues = 1, .cut_off = cut_off, .data = fixture };
+
+	if (queue_create("test", 5, &fixture->queue) < 0)
+		return -1;
+	sem_init(&fixture->done, 0, 0);
+	sink_init(&fixture->one, 0);
+	sink_init(&fixture->other, 0);
+	config.queues = &fixture->queue;
+	if (gate_create(&config, &fixture->one.image, &fixture->gate) < 0)
+		return -1;
+	current_fixture = fixture;
+	*state = fixture;
+	return 0;
+}
+
+static int drop(void **state)
+{
+	struct fixture *fixture = *state;
+
+	image_close(gate_image(fixture->gate));
+	queue_destroy(fixture->queue);
+	free(fixture);
+	return 0;
+}
+
+static int submit_all(void *data)
+{
+	struct fixture *fixture = data;
+
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		fixture->requests[i] = (struct request){ .op = REQUEST_WRITE,
+							 .offset = i * 512,
+							 .length = 512,
+							 .home = fixture->queue,
+							 .done = done };
+		image_submit(gate_image(fixture->gate), &fixture->requests[i]);
+	}
+	return 0;
+}
+
+static void submit(struct fixture *fixture)
+{
+	queue_call(fixture->queue, submit_all, fixture);
+}
+
+static void expect_done(struct fixture *fixture, int result)
+{
+	for (unsigned i = 0; i < REQUESTS; i++)
+		sem_wait(&fixture->done);
+	assert_int_equal(sem_trywait(&fixture->done), -1);
+	for (unsigned i = 0; i < REQUESTS; i++)
+		assert_int_equal(fixture->requests[i].result, result);
+}
+
+static struct timespec soon(void)
+{
+	struct timespec deadline;
+
+	clock_gettime(CLOCK_MONOTONIC, &deadline);
+	deadline.tv_sec += 10;
+	return deadline;
+}
+
+static void expect_order(const struct sink *sink, unsigned count)
+{
+	assert_int_equal(sink->count, count);
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(sink->offsets[i], i * 512);
+}
+
+static void an_open_gate_passes(void **state)
+{
+	struct fixture *fixture = *state;
+
+	submit(fixture);
+	expect_done(fixture, 0);
+	expect_order(&fixture->one, REQUESTS);
+}
+
+static void a_held_gate_changes_the_image(void **state)
+{
+	struct fixture *fixture = *state;
+	struct timespec deadline = soon();
+
+	gate_hold(fixture->gate);
+	submit(fixture);
+	assert_int_equal(gate_waiting(fixture->gate), REQUESTS);
+	assert_true(gate_wait_idle(fixture->gate, &deadline));
+	assert_ptr_equal(gate_take_inner(fixture->gate), &fixture->one.image);
+	assert_int_equal(fixture->one.count, 0);
+	gate_resume(fixture->gate, &fixture->other.image);
+	expect_done(fixture, 0);
+	expect_order(&fixture->other, REQUESTS);
+	assert_int_equal(gate_waiting(fixture->gate), 0);
+}
+
+static void who_is_cut_off_waits(void **state)
+{
+	struct fixture *fixture = *state;
+	struct timespec deadline = soon();
+
+	fixture->one.answer = -ESHUTDOWN;
+	submit(fixture);
+	assert_int_equal(gate_waiting(fixture->gate), REQUESTS);
+	assert_true(atomic_load(&fixture->cut_off) > 0);
+	gate_hold(fixture->gate);
+	assert_true(gate_wait_idle(fixture->gate, &deadline));
+	gate_take_inner(fixture->gate);
+	gate_resume(fixture->gate, &fixture->other.image);
+	expect_done(fixture, 0);
+	expect_order(&fixture->other, REQUESTS);
+}
+
+static void other_failures_are_final(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->one.answer = -ENOSPC;
+	submit(fixture);
+	expect_done(fixture, -ENOSPC);
+}
+
+static void a_failing_gate_answers_all(void **state)
+{
+	struct fixture *fixture = *state;
+
+	gate_hold(fixture->gate);
+	submit(fixture);
+	gate_fail(fixture->gate);
+	expect_done(fixture, -EIO);
+	submit(fixture);
+	expect_done(fixture, -EIO);
+	assert_int_equal(fixture->one.count, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(an_open_gate_passes, make, drop),
+		cmocka_unit_test_setup_teardown(a_held_gate_changes_the_image, make, drop),
+		cmocka_unit_test_setup_teardown(who_is_cut_off_waits, make, drop),
+		cmocka_unit_test_setup_teardown(other_failures_are_final, make, drop),
+		cmocka_unit_test_setup_teardown(a_failing_gate_answers_all, make, drop),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
