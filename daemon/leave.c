@@ -4,14 +4,12 @@
  */
 #include "daemon/device.h"
 
-#include <stdlib.h>
-
 #include "common/log.h"
+#include "common/thread.h"
 
 #define LEAVE_AT_ONCE 64
 
 struct leaver {
-	pthread_t thread;
 	struct device *device;
 	const struct timespec *deadline;
 };
@@ -60,14 +58,7 @@ static unsigned leave_some(struct devices *devices, const struct timespec *deadl
 	unsigned count = claim_live(devices, leavers, LEAVE_AT_ONCE, deadline);
 
 	pthread_mutex_unlock(&devices->lock);
-	for (unsigned i = 0; i < count; i++)
-		if (pthread_create(&leavers[i].thread, NULL, leaver_main, &leavers[i]) != 0) {
-			leaver_main(&leavers[i]);
-			leavers[i].thread = 0;
-		}
-	for (unsigned i = 0; i < count; i++)
-		if (leavers[i].thread)
-			pthread_join(leavers[i].thread, NULL);
+	threads_for_each(leaver_main, leavers, sizeof(leavers[0]), count);
 	pthread_mutex_lock(&devices->lock);
 	return count;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/thread.h"
 #include "core/gate.h"
 #include "daemon/frontends.h"
 #include "daemon/in_use.h"
@@ -221,7 +222,6 @@ int devices_unmap(struct devices *devices, const struct unmap_request *request, 
 /* All of them. */
 
 struct unmapper {
-	pthread_t thread;
 	struct devices *devices;
 	struct unmap_request request;
 	char path[32];
@@ -270,18 +270,6 @@ static struct unmapper *list_all(struct devices *devices, const struct unmap_req
 	return list;
 }
 
-static void run_all(struct unmapper *list, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++)
-		if (pthread_create(&list[i].thread, NULL, unmapper_main, &list[i]) != 0) {
-			unmapper_main(&list[i]);
-			list[i].thread = 0;
-		}
-	for (unsigned i = 0; i < count; i++)
-		if (list[i].thread)
-			pthread_join(list[i].thread, NULL);
-}
-
 int devices_unmap_all(struct devices *devices, const struct unmap_request *request, json_t **ret,
 		      struct error *err)
 {
@@ -298,7 +286,7 @@ int devices_unmap_all(struct devices *devices, const struct unmap_request *reque
 		free(list);
 		return error_set(err, -ENOMEM, "Out of memory.");
 	}
-	run_all(list, count);
+	threads_for_each(unmapper_main, list, sizeof(*list), count);
 	for (unsigned i = 0; i < count; i++) {
 		if (list[i].result == 0)
 			json_array_append_new(gone, json_string(list[i].path));
