@@ -75,6 +75,8 @@ void device_request(const struct device *device, struct map_request *ret)
 		.lock = access_text(device, "lock"),
 		.timeout = MAP_TIMEOUT_DEFAULT,
 		.identity = device->identity,
+		.former_client = device->former,
+		.former_held = device->former_held,
 	};
 	if (!ret->lock)
 		ret->lock = LOCK_DEFAULT; /* of a record from before there was a choice */
@@ -118,6 +120,9 @@ struct device *device_restore(struct devices *devices, const char *path, json_t 
 	device->names = json_incref(json_object_get(record, "names"));
 	device->access = json_incref(json_object_get(record, "access"));
 	device->id = (unsigned)json_integer_value(json_object_get(record, "id"));
+	snprintf(device->former, sizeof(device->former), "%s",
+		 json_string_value(json_object_get(record, "client_address")) ?: "");
+	device->former_held = json_is_true(json_object_get(record, "lock_held"));
 	return device;
 }
 

@@ -5,15 +5,14 @@
  * A device is in the table from the moment its identity is known: mapping → live (→ resizing →
  * live) → stopping, then it leaves the table. One that an earlier daemon left in the kernel begins
  * as quiesced: its I/O waits until recovery.c has its image open (→ mapping → live), or until an
- * unmap by force takes it away; failed, without a frontend, when its image is gone for good. A live
- * one whose client was cut off from the cluster is blocked (→ mapping → live) until replace.c has
- * another client for it. A stop
- * that failed leaves the device live where the frontend had not begun to take it away (it is in
- * use, or its storage does not answer), and otherwise failed: it serves nobody and is handed out to
- * nobody, but its image is open and the kernel may have it, until another unmap succeeds. Whoever
- * changes a state wakes all waiters. Only the caller that moved a device to `mapping`, `resizing`
- * or `stopping` works on it, without the lock; the others wait for the next change or for their
- * deadline.
+ * unmap by force takes it away; failed, with I/O that fails, when its image is gone for good. A
+ * live one whose client was cut off from the cluster is blocked (→ mapping → live) until replace.c
+ * has another client for it. A stop that failed leaves the device live where the frontend had not
+ * begun to take it away (it is in use, or its storage does not answer), and otherwise failed: it
+ * serves nobody and is handed out to nobody, but its image is open and the kernel may have it,
+ * until another unmap succeeds. Whoever changes a state wakes all waiters. Only the caller that
+ * moved a device to `mapping`, `resizing` or `stopping` works on it, without the lock; the others
+ * wait for the next change or for their deadline.
  *
  * What is left of a device (frontend memory, image, client) is released on a thread of its own,
  * because an image of a dead cluster can hold its requests for ever. The record goes last, and only
@@ -33,7 +32,8 @@
 #include "daemon/devices.h"
 #include "daemon/opener.h"
 
-#define DEVICE_SPEC_MAX 512
+#define DEVICE_SPEC_MAX	  512
+#define DEVICE_FORMER_MAX 512
 
 enum device_state {
 	DEVICE_QUIESCED,
@@ -68,6 +68,12 @@ struct device {
 	bool read_only;
 	json_t *names;	/* {type, pool, namespace, image, snapshot} */
 	json_t *access; /* what a record needs to open the image again, key included */
+
+	/* Its clients before this one, where they may still have the lock or have sent something;
+	 * addresses as in image/fence.h. Whether the last of them had the lock to the end. */
+	char former[DEVICE_FORMER_MAX];
+	bool former_held;
+	bool lost; /* its image may not be served any more, also not by a later daemon */
 
 	/* Set while it is mapping; frontend under the lock, because others look for its path. */
 	struct opened opened; /* its image is that of the gate */
@@ -140,6 +146,17 @@ int device_start(struct device *device, const struct map_request *request,
 /* map.c: writes its record anew. */
 int device_write_record(struct device *device, struct error *err) warn_unused;
 
+/* map.c: from now on its present client is one of the former. */
+void device_remember_client(struct device *device);
+
+/*
+ * map.c: before anything is written through an open image: the record names its client, then the
+ * lock is taken, then the record says so. So a death at any moment leaves a record by which the
+ * lock's owner is known. 0, or a negative errno with a sentence, see opener_take_lock().
+ */
+int device_take_lock(struct device *device, const struct map_request *request,
+		     struct error *err) warn_unused;
+
 /*
  * drain.c: holds the I/O of a device that the caller works on, and closes its image; the record
  * says that nobody has it open. False when the image still had requests at @deadline: only held
@@ -147,8 +164,12 @@ int device_write_record(struct device *device, struct error *err) warn_unused;
  */
 bool device_close_image(struct device *device, const struct timespec *deadline);
 
-/* replace.c: a device whose image was closed goes on with another open one, and is live. */
-void device_attach(struct device *device, const struct opened *opened);
+/*
+ * replace.c: a device whose image was closed goes on with @opened, which @request asked for, and is
+ * live. After a failure @opened is closed.
+ */
+int device_attach(struct device *device, const struct map_request *request, struct opened *opened,
+		  struct error *err) warn_unused;
 
 /* replace.c: a gate's `cut_off`; @data is its device. */
 void device_cut_off(void *data);

@@ -64,6 +64,9 @@ bool device_close_image(struct device *device, const struct timespec *deadline)
 	image_close(gate_take_inner(device->gate));
 	client_pool_put(device->devices->config.clients, device->opened.client);
 	device->opened.client = NULL;
+	device->opened.rbd = NULL;
+	device->opened.locked = device->former_held = false;
+	*device->former = '\0';
 	if (device_write_record(device, &err) < 0)
 		log_warning("%s", err.text);
 	return true;
@@ -110,11 +113,12 @@ int devices_resume(struct devices *devices, const char *path, unsigned timeout, 
 		device_request(device, &request);
 		request.timeout = deadline_left(&deadline);
 		r = opener_open_claimed(devices->config.clients, &request, &opened, err);
+		if (r == 0)
+			r = device_attach(device, &request, &opened, err);
 		if (r < 0) {
 			set_state(device, DEVICE_QUIESCED);
 			return error_prefix(err, "%s stays drained: ", path);
 		}
-		device_attach(device, &opened);
 		log_info("%s goes on", path);
 	}
 	*ret = json_pack("{s:s}", "device", path);

@@ -94,24 +94,34 @@ static int join_or_enter(struct device *device, const struct map_request *reques
 	return r;
 }
 
-/* The client that may have sent writes, "" where there is none. */
-static const char *client_address(const struct device *device)
+/* The clients that may have sent writes, or have the lock. @ret has DEVICE_FORMER_MAX bytes; what
+ * does not fit was there first, and is long gone. */
+static void client_addresses(const struct device *device, char *ret)
 {
-	if (!device->opened.client || device->read_only)
-		return "";
-	return rbd_client_address(pooled_client_rbd(device->opened.client));
+	const char *own = "";
+	int length;
+
+	if (device->opened.client && !device->read_only)
+		own = rbd_client_address(pooled_client_rbd(device->opened.client));
+	length = snprintf(ret, DEVICE_FORMER_MAX, "%s%s%s", own, *own && *device->former ? " " : "",
+			  device->former);
+	if (length >= DEVICE_FORMER_MAX)
+		*strrchr(ret, ' ') = '\0';
 }
 
 static json_t *make_record(const struct device *device)
 {
 	const struct frontend *frontend = device->frontend;
+	char clients[DEVICE_FORMER_MAX];
 
-	return json_pack("{s:i, s:s, s:O, s:O, s:b, s:s, s:i, s:i, s:i, s:s, s:i}", "id",
+	client_addresses(device, clients);
+	return json_pack("{s:i, s:s, s:O, s:O, s:b, s:s, s:i, s:i, s:i, s:s, s:b, s:i, s:s*}", "id",
 			 device->id, "identity", device->identity, "names", device->names, "access",
 			 device->access, "read_only", device->read_only, "frontend",
 			 frontend->ops->name, "number", frontend->number, "queues",
 			 frontend->config.nr_queues, "queue_depth", frontend->config.depth,
-			 "client_address", client_address(device), "pid", getpid());
+			 "client_address", clients, "lock_held", device->opened.locked, "pid",
+			 getpid(), "lost", device->lost ? device->reason : NULL);
 }
 
 int device_write_record(struct device *device, struct error *err)
@@ -125,6 +135,30 @@ int device_write_record(struct device *device, struct error *err)
 			 err);
 	json_decref(record);
 	return r;
+}
+
+void device_remember_client(struct device *device)
+{
+	char clients[DEVICE_FORMER_MAX];
+
+	client_addresses(device, clients);
+	memcpy(device->former, clients, sizeof(device->former));
+}
+
+int device_take_lock(struct device *device, const struct map_request *request, struct error *err)
+{
+	bool had_former = *device->former;
+	int r = device_write_record(device, err);
+
+	if (r < 0)
+		return r;
+	device->former_held = false; /* from here on others may be in its place */
+	r = opener_take_lock(&device->opened, request, err);
+	if (r < 0)
+		return r;
+	if (r == 0)
+		*device->former = '\0';
+	return device->opened.locked || had_former ? device_write_record(device, err) : 0;
 }
 
 static unsigned hw_queues(const struct devices *devices, const struct map_request *request,
@@ -203,7 +237,7 @@ int device_start(struct device *device, const struct map_request *request,
 	if (r == 0)
 		r = create_frontend(device, request, deadline, err);
 	if (r == 0)
-		r = device_write_record(device, err);
+		r = device_take_lock(device, request, err);
 	if (r < 0)
 		return r;
 	device->frontend->config.deadline = deadline_left(deadline);

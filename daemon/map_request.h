@@ -36,9 +36,11 @@ struct map_request {
 
 	/*
 	 * Of a device that is taken back, else NULL: the image's identity (the device has @number),
-	 * and the address of the client that had it open, where that may still have sent something.
+	 * and the addresses of the clients that had it open, where they may still have sent
+	 * something; whether the last of them had the image's lock to the end.
 	 */
 	const char *identity, *former_client;
+	bool former_held;
 	int number;
 };
 

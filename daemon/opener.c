@@ -115,6 +115,7 @@ static int open_rbd_image(const struct map_request *request, bool await_former, 
 		.read_only = request->read_only,
 		.identity = request->identity,
 		.former_client = request->former_client,
+		.former_held = request->former_held,
 		.await_former = await_former,
 	};
 
@@ -163,7 +164,7 @@ static int check_identity(const struct map_request *request, const struct image 
 	if (!request->identity || strcmp(request->identity, image->identity) == 0)
 		return 0;
 	return error_set(err, -ESTALE,
-			 "Another file lies at %s than the device had. Unmap it with --force: what "
+			 "Another file lies at %s than the device had. Unmap it: what "
 			 "was not written yet is lost.",
 			 request->names.image);
 }
@@ -173,11 +174,19 @@ static int check_identity(const struct map_request *request, const struct image 
 #define PAUSE_FIRST 50 /* ms between two looks */
 #define PAUSE_LAST  500
 
+#define TAKE_WAIT 5 /* seconds */
+
 static enum rbd_lock lock_of(const struct map_request *request)
 {
 	if (strcmp(request->lock, "exclusive") == 0)
 		return RBD_LOCK_EXCLUSIVE;
 	return strcmp(request->lock, "none") == 0 ? RBD_LOCK_NONE : RBD_LOCK_AUTO;
+}
+
+/* The lock of an image that a former client had is not claimed but taken over, later. */
+static enum rbd_lock claim_of(const struct map_request *request)
+{
+	return request->identity ? RBD_LOCK_AUTO : lock_of(request);
 }
 
 /* Half of it is left to chance, so that two that disturb each other do not go on doing so. */
@@ -220,7 +229,7 @@ static int open_again(struct opened *opened, const struct map_request *request, 
 static int confirm(struct opened *opened, const struct map_request *request,
 		   const struct timespec *deadline, struct error *err)
 {
-	if (lock_of(request) != RBD_LOCK_AUTO)
+	if (claim_of(request) != RBD_LOCK_AUTO)
 		return 0;
 	sleep_about(PAUSE_LAST);
 	return rbd_image_claim(&opened->image, RBD_LOCK_AUTO, deadline_left(deadline), err);
@@ -233,7 +242,8 @@ static int claim_again(struct opened *opened, const struct map_request *request,
 	int r = open_again(opened, request, deadline_left(deadline), identity, err);
 
 	if (r == 0)
-		r = rbd_image_claim(&opened->image, lock_of(request), deadline_left(deadline), err);
+		r = rbd_image_claim(&opened->image, claim_of(request), deadline_left(deadline),
+				    err);
 	if (r == 0)
 		r = confirm(opened, request, deadline, err);
 	if (r != -ETIMEDOUT)
@@ -252,7 +262,7 @@ static int claim_rbd(struct opened *opened, const struct map_request *request,
 	int r;
 
 	memcpy(identity, opened->image->identity, sizeof(identity));
-	r = rbd_image_claim(&opened->image, lock_of(request), left, err);
+	r = rbd_image_claim(&opened->image, claim_of(request), left, err);
 	while (r == -EBUSY && before(&patience)) {
 		report(request->reporter, "waiting for others to let go of the image");
 		sleep_about(pause);
@@ -291,9 +301,25 @@ int opener_claim(struct opened *opened, const struct map_request *request,
 {
 	int r = 0;
 
-	if (strcmp(request->names.type, "rbd") == 0)
+	if (strcmp(request->names.type, "rbd") == 0) {
 		r = claim_rbd(opened, request, deadline, err);
+		opened->rbd = opened->image;
+	}
 	return r < 0 ? r : wrap_fault(request, opened, err);
+}
+
+int opener_take_lock(struct opened *opened, const struct map_request *request, struct error *err)
+{
+	int r;
+
+	if (!opened->rbd)
+		return 0;
+	r = rbd_image_take_lock(opened->rbd, lock_of(request), request->former_client, TAKE_WAIT,
+				err);
+	opened->locked = rbd_image_holds_lock(opened->rbd);
+	if (r == -EBUSY && request->identity)
+		r = err->code = -ESTALE;
+	return r;
 }
 
 int opener_open_claimed(struct client_pool *clients, const struct map_request *request,

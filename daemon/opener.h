@@ -17,6 +17,8 @@ struct pooled_client;
 struct opened {
 	struct image *image;
 	struct pooled_client *client; /* NULL where the image needs none */
+	struct image *rbd; /* the image itself, unwrapped, once claimed; NULL: none of RBD */
+	bool locked;	   /* its exclusive lock was taken for a device */
 };
 
 /*
@@ -45,6 +47,15 @@ int opener_claim(struct opened *opened, const struct map_request *request,
 		 const struct timespec *deadline, struct error *err) warn_unused;
 
 #define OPENER_CLAIM_WAIT 10
+
+/*
+ * For a device, whose successor will ask whether anybody else had the lock in between: takes the
+ * lock of a claimed image, from the request's former clients first. opened->locked says whether it
+ * was had. 0; 1 when it could not be had soon; or a negative errno with a sentence, -ESTALE when
+ * somebody took it that may have written. Any thread that may wait for some seconds.
+ */
+int opener_take_lock(struct opened *opened, const struct map_request *request,
+		     struct error *err) warn_unused;
 
 /*
  * Both steps, where no table is to be asked in between. Blocks up to request->timeout seconds.

@@ -10,6 +10,7 @@
 #include "daemon/frontends.h"
 #include "daemon/records.h"
 #include "daemon/reporter.h"
+#include "image/failed.h"
 
 /* One try: the cluster may make a client wait that it cannot fence for its watch timeout (30 s). */
 #define ATTEMPT_TIMEOUT 60
@@ -60,8 +61,10 @@ static void make_request(struct recovery *recovery, struct map_request *ret)
 	ret->queues = number_of(recovery->record, "queues");
 	ret->queue_depth = number_of(recovery->record, "queue_depth");
 	ret->number = (int)number_of(recovery->record, "number");
-	if (!recovery->device->devices->config.no_fence)
-		ret->former_client = text_of(recovery->record, "client_address");
+	if (recovery->device->devices->config.no_fence) {
+		ret->former_client = NULL;
+		ret->former_held = false;
+	}
 	ret->reporter = &recovery->reporter;
 }
 
@@ -81,12 +84,26 @@ static bool claim(struct device *device, const struct opened *opened)
 	return claimed;
 }
 
+/* The lock may be ours now, and the record say so; it goes with the image. */
+static void let_lock_go(struct device *device)
+{
+	struct error err = ERROR_NONE;
+
+	if (device->opened.locked) {
+		device->opened.locked = false;
+		if (device_write_record(device, &err) < 0)
+			log_warning("%s", err.text);
+	}
+	device_remember_client(device);
+}
+
 /* As it was: the kernel has the device, nobody its image. */
 static void take_apart(struct device *device)
 {
 	struct devices *devices = device->devices;
 	struct frontend *frontend;
 
+	let_lock_go(device);
 	pthread_mutex_lock(&devices->lock);
 	frontend = device->frontend;
 	device->frontend = NULL;
@@ -129,18 +146,57 @@ static bool is_final(int code)
 	return code == -ESTALE || code == -EINVAL || code == -EOPNOTSUPP;
 }
 
-/* Under the state that it still has: somebody may be taking it away. */
-static void give_up(struct device *device, const struct error *err)
+/* Bytes; 0 when the kernel does not tell. */
+static uint64_t size_of(const struct device *device)
 {
-	struct devices *devices = device->devices;
+	unsigned long long sectors = 0;
+	char path[64];
+	FILE *file;
 
-	log_error("%s cannot be served again: %s", device->path, err->text);
-	device_set_reason(device, err->text);
-	pthread_mutex_lock(&devices->lock);
-	if (device->state == DEVICE_QUIESCED)
-		device->state = DEVICE_FAILED;
-	pthread_cond_broadcast(&devices->changed);
-	pthread_mutex_unlock(&devices->lock);
+	snprintf(path, sizeof(path), "/sys/block/%s/size", device->path + strlen("/dev/"));
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	if (fscanf(file, "%llu", &sectors) != 1)
+		sectors = 0;
+	fclose(file);
+	return sectors * 512;
+}
+
+/* Rather than hold its I/O for ever: who uses the device hears that it is lost. */
+static int serve_errors(struct recovery *recovery, struct error *err)
+{
+	struct device *device = recovery->device;
+	struct timespec deadline = deadline_in(ATTEMPT_TIMEOUT);
+	struct opened opened = { 0 };
+	struct map_request request;
+	int r;
+
+	r = failed_image_open(size_of(device), &opened.image, err);
+	if (r < 0)
+		return r;
+	if (!claim(device, &opened)) {
+		image_close(opened.image);
+		return 0;
+	}
+	make_request(recovery, &request);
+	r = device_start(device, &request, &deadline, err);
+	if (r < 0)
+		take_apart(device);
+	set_state(device, DEVICE_FAILED);
+	return r;
+}
+
+static void give_up(struct recovery *recovery, const struct error *why)
+{
+	struct device *device = recovery->device;
+	struct error err = ERROR_NONE;
+
+	log_error("%s fails: %s", device->path, why->text);
+	device_set_reason(device, why->text);
+	device->lost = true;
+	if (serve_errors(recovery, &err) < 0)
+		log_error("%s: its I/O waits: %s", device->path, err.text);
 }
 
 /* False when there is nothing more to do. */
@@ -186,13 +242,19 @@ static void recover(struct recovery *recovery)
 	struct device *device = recovery->device;
 	unsigned pause = PAUSE_FIRST;
 	struct error err = ERROR_NONE;
+	const char *lost = text_of(recovery->record, "lost");
 	int r;
 
+	if (lost) {
+		error_set(&err, -ESTALE, "%s", lost);
+		give_up(recovery, &err);
+		return;
+	}
 	while ((r = attempt(recovery, &err)) < 0) {
 		if (r == -ECANCELED)
 			return;
 		if (is_final(r)) {
-			give_up(device, &err);
+			give_up(recovery, &err);
 			return;
 		}
 		report_reason(device, err.text);

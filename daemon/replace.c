@@ -27,6 +27,14 @@ void device_cut_off(void *data)
 		sem_post(&device->devices->cut_off);
 }
 
+/* The image behind the gate is not device->opened's: that is the gate's own. */
+static void set_opened(struct device *device, const struct opened *opened)
+{
+	device->opened.client = opened->client;
+	device->opened.rbd = opened->rbd;
+	device->opened.locked = opened->locked;
+}
+
 /* Closing asks a cluster that does not talk to this client any more: it may take long. */
 static void close_old(struct device *device, struct image *inner)
 {
@@ -35,7 +43,7 @@ static void close_old(struct device *device, struct image *inner)
 
 	if (old.client)
 		client_pool_retire(devices->config.clients, old.client);
-	device->opened.client = NULL;
+	set_opened(device, &(struct opened){ 0 });
 	pthread_mutex_lock(&devices->lock);
 	close_aside(devices, &old);
 	pthread_mutex_unlock(&devices->lock);
@@ -95,28 +103,24 @@ static bool detach(struct device *device)
 	return true;
 }
 
-static int reopen(struct device *device, const char *former, struct opened *ret, struct error *err)
+int device_attach(struct device *device, const struct map_request *request, struct opened *opened,
+		  struct error *err)
 {
-	struct map_request request;
+	int r;
 
-	device_request(device, &request);
-	request.timeout = ATTEMPT_TIMEOUT;
-	request.former_client = former;
-	return opener_open_claimed(device->devices->config.clients, &request, ret, err);
-}
-
-/* The record names the new client before anything goes through it. */
-void device_attach(struct device *device, const struct opened *opened)
-{
-	struct error err = ERROR_NONE;
-
-	device->opened.client = opened->client;
-	if (device_write_record(device, &err) < 0)
-		log_error("%s", err.text);
+	set_opened(device, opened);
+	r = device_take_lock(device, request, err);
+	if (r < 0) {
+		device_remember_client(device);
+		set_opened(device, &(struct opened){ 0 });
+		opener_close(device->devices->config.clients, opened);
+		return r;
+	}
 	atomic_store(&device->cut_off, false);
 	gate_resume(device->gate, opened->image);
 	device_set_reason(device, "");
 	set_state(device, DEVICE_LIVE);
+	return 0;
 }
 
 static void fail(struct device *device, const struct error *err)
@@ -134,13 +138,36 @@ static bool is_final(int code)
 	return code == -ESTALE || code == -EBUSY;
 }
 
-static void replace(struct device *device, const char *former)
+/* One try. -ECANCELED: somebody else works on the device by now. */
+static int attempt(struct device *device, struct error *err)
 {
+	struct map_request request;
 	struct opened opened;
+	int r;
+
+	device_request(device, &request);
+	request.timeout = ATTEMPT_TIMEOUT;
+	r = opener_open_claimed(device->devices->config.clients, &request, &opened, err);
+	if (r < 0)
+		return r;
+	if (!claim(device)) {
+		opener_close(device->devices->config.clients, &opened);
+		return -ECANCELED;
+	}
+	r = device_attach(device, &request, &opened, err);
+	if (r < 0)
+		set_state(device, DEVICE_BLOCKED);
+	return r;
+}
+
+static void replace(struct device *device)
+{
 	struct error err = ERROR_NONE;
 	int r;
 
-	while ((r = reopen(device, former, &opened, &err)) < 0) {
+	while ((r = attempt(device, &err)) < 0) {
+		if (r == -ECANCELED)
+			return;
 		if (is_final(r)) {
 			fail(device, &err);
 			return;
@@ -151,11 +178,6 @@ static void replace(struct device *device, const char *former)
 		if (!is_blocked(device))
 			return;
 	}
-	if (!claim(device)) {
-		opener_close(device->devices->config.clients, &opened);
-		return;
-	}
-	device_attach(device, &opened);
 	log_info("%s goes on with another client", device->path);
 }
 
@@ -163,16 +185,14 @@ static void *replace_main(void *data)
 {
 	struct device *device = data;
 	struct devices *devices = device->devices;
-	char former[256] = "";
 
-	if (device->opened.client)
-		snprintf(former, sizeof(former), "%s",
-			 rbd_client_address(pooled_client_rbd(device->opened.client)));
+	device_remember_client(device);
+	device->former_held = device->opened.locked;
 	log_warning("%s: its client %s is cut off from the cluster (blocklisted); its I/O waits",
-		    device->path, former);
+		    device->path, device->former);
 	device_set_reason(device, "its client was cut off from the cluster");
 	if (detach(device))
-		replace(device, former);
+		replace(device);
 	pthread_mutex_lock(&devices->lock);
 	device_put(device);
 	devices->releasing--;

@@ -15,6 +15,13 @@
 #define OWNERS_MAX   8
 #define LOOK_MS	     250
 
+/* librbd's exclusive lock is one of this name on the image's header object (RBD_HEADER_PREFIX and
+ * RBD_LOCK_NAME in Ceph's rbd_types.h). */
+#define HEADER_PREFIX "rbd_header."
+#define LOCK_NAME     "rbd_lock"
+#define ID_MAX	      128
+#define LOCKERS_MAX   1024
+
 /* "v1:192.0.2.1:0/7" is written with and without its type, alone or in a list in brackets. */
 static const char *without_type(const char *address)
 {
@@ -23,18 +30,27 @@ static const char *without_type(const char *address)
 	return strncmp(address, "any:", 4) == 0 ? address + 4 : address;
 }
 
-static bool names(const char *address, const char *one)
+/* Whether @one is among @addresses. */
+static bool names(const char *addresses, const char *one)
 {
-	const char *bare = without_type(one), *found = strstr(address, bare);
+	const char *bare = without_type(one), *found = addresses;
 
-	return *bare && found && !isdigit((unsigned char)found[strlen(bare)]) &&
-	       (found == address || !isdigit((unsigned char)found[-1]));
+	if (!*bare)
+		return false;
+	while ((found = strstr(found, bare))) {
+		bool begins = found == addresses || !isdigit((unsigned char)found[-1]);
+
+		if (begins && !isdigit((unsigned char)found[strlen(bare)]))
+			return true;
+		found++;
+	}
+	return false;
 }
 
 struct fence_job {
 	struct bounded bounded;
 	struct rbd_client *client; /* a reference */
-	char *address;
+	char *addresses;	   /* cut up as it goes */
 	int result;
 };
 
@@ -42,8 +58,10 @@ static void run_fence(struct bounded *bounded)
 {
 	struct fence_job *job = container_of(bounded, struct fence_job, bounded);
 	rados_t cluster = rbd_client_cluster(job->client);
+	char *rest = job->addresses, *address;
 
-	job->result = rados_blocklist_add(cluster, job->address, 0);
+	while (job->result == 0 && (address = strsep(&rest, " ")))
+		job->result = rados_blocklist_add(cluster, address, 0);
 	if (job->result == 0)
 		job->result = rados_wait_for_latest_osdmap(cluster);
 }
@@ -51,7 +69,7 @@ static void run_fence(struct bounded *bounded)
 static void free_job(struct fence_job *job)
 {
 	rbd_client_unref(job->client);
-	free(job->address);
+	free(job->addresses);
 	free(job);
 }
 
@@ -60,7 +78,7 @@ static void abandon_fence(struct bounded *bounded)
 	free_job(container_of(bounded, struct fence_job, bounded));
 }
 
-static struct fence_job *make_job(struct rbd_client *client, const char *address)
+static struct fence_job *make_job(struct rbd_client *client, const char *addresses)
 {
 	struct fence_job *job = calloc(1, sizeof(*job));
 
@@ -69,8 +87,8 @@ static struct fence_job *make_job(struct rbd_client *client, const char *address
 	job->bounded.run = run_fence;
 	job->bounded.abandoned = abandon_fence;
 	job->client = rbd_client_ref(client);
-	job->address = strdup(address);
-	if (job->address)
+	job->addresses = strdup(addresses);
+	if (job->addresses)
 		return job;
 	free_job(job);
 	return NULL;
@@ -87,58 +105,77 @@ static int explain(const char *address, unsigned timeout, int code, struct error
 	return error_set(err, code, "Cannot blocklist %s: %s.", address, errno_text(code));
 }
 
-int fence_client(struct rbd_client *client, const char *address, unsigned timeout,
+int fence_client(struct rbd_client *client, const char *addresses, unsigned timeout,
 		 struct error *err)
 {
-	struct fence_job *job = make_job(client, address);
+	struct fence_job *job = make_job(client, addresses);
 	int r;
 
 	if (!job)
 		return error_set(err, -ENOMEM, "Out of memory.");
 	r = bounded_run(&job->bounded, timeout);
 	if (r == -ETIMEDOUT)
-		return explain(address, timeout, r, err);
+		return explain(addresses, timeout, r, err);
 	if (r == 0)
 		r = job->result;
 	free_job(job);
-	return r < 0 ? explain(address, timeout, r, err) : 0;
+	return r < 0 ? explain(addresses, timeout, r, err) : 0;
 }
 
-/* What librbd does not break here it breaks itself when the lock is needed, only later. */
-void fence_break_lock(rbd_image_t image, const char *address)
+/* The next of the strings in a list, each with its end; NULL when it has none. */
+static const char *next_of(const char *list, size_t size, const char *last)
 {
-	char *owners[OWNERS_MAX];
-	size_t count = OWNERS_MAX;
-	rbd_lock_mode_t mode;
+	const char *next = last ? last + strlen(last) + 1 : list;
 
-	if (rbd_lock_get_owners(image, &mode, owners, &count) < 0)
+	return next < list + size && *next ? next : NULL;
+}
+
+/*
+ * librbd would blocklist the holder once more before it breaks its lock, which not every user's
+ * caps allow; this one is kept away already.
+ */
+void fence_break_lock(rados_ioctx_t ioctx, rbd_image_t image, const char *addresses)
+{
+	char id[ID_MAX], header[ID_MAX + 16], tag[64];
+	char clients[LOCKERS_MAX], cookies[LOCKERS_MAX], addrs[LOCKERS_MAX];
+	size_t tag_size = sizeof(tag), clients_size = sizeof(clients);
+	size_t cookies_size = sizeof(cookies), addrs_size = sizeof(addrs);
+	const char *client = NULL, *cookie = NULL, *address = NULL;
+	int exclusive;
+
+	if (rbd_get_id(image, id, sizeof(id)) < 0)
+		return; /* of the old format, without a lock */
+	snprintf(header, sizeof(header), HEADER_PREFIX "%s", id);
+	if (rados_list_lockers(ioctx, header, LOCK_NAME, &exclusive, tag, &tag_size, clients,
+			       &clients_size, cookies, &cookies_size, addrs, &addrs_size) <= 0)
 		return;
-	for (size_t i = 0; i < count; i++)
-		if (names(address, owners[i]))
-			rbd_lock_break(image, mode, owners[i]);
-	rbd_lock_get_owners_cleanup(owners, count);
+	while ((client = next_of(clients, clients_size, client)) &&
+	       (cookie = next_of(cookies, cookies_size, cookie)) &&
+	       (address = next_of(addrs, addrs_size, address)))
+		if (names(addresses, address))
+			rados_break_lock(ioctx, header, LOCK_NAME, client, cookie);
 }
 
-bool fence_has_other_owner(rbd_image_t image, const char *address, char *owner, size_t size)
+int fence_owner(rbd_image_t image, const char *addresses, char *owner, size_t size)
 {
 	char *owners[OWNERS_MAX];
 	size_t count = OWNERS_MAX;
 	rbd_lock_mode_t mode;
-	bool found = false;
+	int result = FENCE_NOBODY, r = rbd_lock_get_owners(image, &mode, owners, &count);
 
-	if (rbd_lock_get_owners(image, &mode, owners, &count) < 0)
-		return false;
-	for (size_t i = 0; i < count; i++) {
-		if (names(address, owners[i]))
-			continue;
-		found = true;
+	if (r == -ENOENT)
+		return FENCE_NOBODY;
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count && result != FENCE_OTHER; i++) {
+		result = names(addresses, owners[i]) ? FENCE_FORMER : FENCE_OTHER;
 		snprintf(owner, size, "%s", owners[i]);
 	}
 	rbd_lock_get_owners_cleanup(owners, count);
-	return found;
+	return result;
 }
 
-static int is_watched(rbd_image_t image, const char *address)
+static int is_watched(rbd_image_t image, const char *addresses)
 {
 	rbd_image_watcher_t watchers[WATCHERS_MAX];
 	size_t count = WATCHERS_MAX;
@@ -148,17 +185,17 @@ static int is_watched(rbd_image_t image, const char *address)
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < count; i++)
-		found = found || names(address, watchers[i].addr);
+		found = found || names(addresses, watchers[i].addr);
 	rbd_watchers_list_cleanup(watchers, count);
 	return found;
 }
 
-int fence_await_unwatched(rbd_image_t image, const char *address)
+int fence_await_unwatched(rbd_image_t image, const char *addresses)
 {
 	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000l };
 	int r;
 
-	while ((r = is_watched(image, address)) > 0)
+	while ((r = is_watched(image, addresses)) > 0)
 		nanosleep(&pause, NULL);
 	return r;
 }

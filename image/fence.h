@@ -1,10 +1,12 @@
 /*
  * Fencing: keeps what a dead client sent from reaching the storage after a newer write.
  *
- * A client is named by its address as rbd_client_address() gave it while it lived.
+ * Clients are named by their addresses as rbd_client_address() gave them while they lived; several
+ * are separated by one blank.
  */
 #pragma once
 
+#include <rados/librados.h>
 #include <rbd/librbd.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,25 +14,28 @@
 #include "image/client.h"
 
 /*
- * Has the cluster refuse the client at @address from now on, and waits until this client knows the
- * OSD map that says so: nothing of the other can be stored after that. 0; -EPERM when this client's
- * caps do not allow it; another negative errno with a sentence, -ETIMEDOUT after @timeout seconds.
- * Any thread but a queue's or librados' own.
+ * Has the cluster refuse the clients at @addresses from now on, and waits until this client knows
+ * the OSD map that says so: nothing of theirs can be stored after that. 0; -EPERM when this
+ * client's caps do not allow it; another negative errno with a sentence, -ETIMEDOUT after @timeout
+ * seconds. Any thread but a queue's or librados' own.
  */
-int fence_client(struct rbd_client *client, const char *address, unsigned timeout,
+int fence_client(struct rbd_client *client, const char *addresses, unsigned timeout,
 		 struct error *err) warn_unused;
 
 /* Below: blocking calls on an open image, for a thread that may wait. */
 
-/* Takes the exclusive lock from the client at @address, if it has it. */
-void fence_break_lock(rbd_image_t image, const char *address);
+/* Takes the exclusive lock from the clients at @addresses, if one has it. They are kept away
+ * already. @ioctx is that of the image's pool and namespace. */
+void fence_break_lock(rados_ioctx_t ioctx, rbd_image_t image, const char *addresses);
+
+enum fence_owner { FENCE_NOBODY, FENCE_FORMER, FENCE_OTHER };
 
 /*
- * Whether a client other than the one at @address ("": any) has the exclusive lock; @owner, of
- * @size bytes, is its address then.
+ * Who has the exclusive lock: nobody, one of the clients at @addresses, or another, whose address
+ * @owner, of @size bytes, is then. Or a negative errno: -EBUSY when it is locked by hand.
  */
-bool fence_has_other_owner(rbd_image_t image, const char *address, char *owner, size_t size);
+int fence_owner(rbd_image_t image, const char *addresses, char *owner, size_t size) warn_unused;
 
-/* Waits until the cluster has given up the watch of the client at @address. 0 or a negative errno.
- */
-int fence_await_unwatched(rbd_image_t image, const char *address) warn_unused;
+/* Waits until the cluster has given up the watches of the clients at @addresses. 0 or a negative
+ * errno. */
+int fence_await_unwatched(rbd_image_t image, const char *addresses) warn_unused;

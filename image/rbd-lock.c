@@ -7,6 +7,7 @@
 
 #include "image/bounded.h"
 #include "image/client-rados.h"
+#include "image/fence.h"
 #include "image/rbd-open.h"
 
 #define WATCHERS_FEW 8
@@ -192,7 +193,10 @@ static int take_lock(struct claim_job *job)
 	if (r < 0)
 		return r;
 	r = rbd_lock_acquire(job->rbd->rbd, RBD_LOCK_MODE_EXCLUSIVE);
-	return r < 0 ? explain_lock(job, r) : 0;
+	if (r < 0)
+		return explain_lock(job, r);
+	job->rbd->held = true;
+	return 0;
 }
 
 /* Claiming. */
@@ -277,4 +281,108 @@ int rbd_image_claim(struct image **image, enum rbd_lock lock, unsigned timeout, 
 	if (lock == RBD_LOCK_EXCLUSIVE && !rbd->lockable)
 		return refuse_unlockable(rbd, err);
 	return claim(rbd, lock, timeout, image, err);
+}
+
+/* Taking it over. */
+
+/* Does not own the image, whose close waits until it is idle. */
+struct take_job {
+	struct bounded bounded;
+	struct rbd_image *rbd;
+	bool for_good;
+	char *former;
+	int result;
+};
+
+/* A write of nothing takes the lock as any write does, to be handed over on request. */
+static void run_take(struct bounded *bounded)
+{
+	struct take_job *job = container_of(bounded, struct take_job, bounded);
+	ssize_t r;
+
+	if (*job->former)
+		fence_break_lock(job->rbd->ioctx, job->rbd->rbd, job->former);
+	r = job->for_good ? rbd_lock_acquire(job->rbd->rbd, RBD_LOCK_MODE_EXCLUSIVE)
+			  : rbd_write(job->rbd->rbd, 0, 0, "");
+	job->result = (int)r;
+	sem_post(&job->rbd->idle);
+}
+
+static void free_take(struct take_job *job)
+{
+	free(job->former);
+	free(job);
+}
+
+static void abandon_take(struct bounded *bounded)
+{
+	free_take(container_of(bounded, struct take_job, bounded));
+}
+
+static struct take_job *make_take(struct rbd_image *rbd, enum rbd_lock lock, const char *former)
+{
+	struct take_job *job = calloc(1, sizeof(*job));
+
+	if (!job)
+		return NULL;
+	job->bounded.run = run_take;
+	job->bounded.abandoned = abandon_take;
+	job->rbd = rbd;
+	job->for_good = lock == RBD_LOCK_EXCLUSIVE;
+	job->former = strdup(former ? former : "");
+	if (job->former)
+		return job;
+	free_take(job);
+	return NULL;
+}
+
+/* What keeps librbd from taking the lock now will be seen by the first write. */
+static int judge_take(struct rbd_image *rbd, const struct take_job *job, struct error *err)
+{
+	rbd->held = job->result == 0;
+	if (job->result == -EROFS)
+		return error_set(err, -EBUSY,
+				 "Another client holds its exclusive lock and keeps it ('rbd lock "
+				 "ls' shows which). Let it go there first.");
+	if (job->result < 0 && job->for_good)
+		return error_set(err, job->result, "Cannot take its exclusive lock: %s.",
+				 errno_text(job->result));
+	return job->result < 0;
+}
+
+int rbd_image_take_lock(struct image *image, enum rbd_lock lock, const char *former,
+			unsigned timeout, struct error *err)
+{
+	struct rbd_image *rbd = container_of(image, struct rbd_image, image);
+	struct take_job *job;
+	int r;
+
+	if (image->info.read_only || !rbd->lockable || rbd->held)
+		return 0;
+	job = make_take(rbd, lock, former);
+	if (!job)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	if (sem_trywait(&rbd->idle) < 0) { /* an earlier one is at it */
+		free_take(job);
+		return 1;
+	}
+	r = bounded_run(&job->bounded, timeout);
+	if (r == -ETIMEDOUT && lock != RBD_LOCK_EXCLUSIVE)
+		return 1;
+	if (r == -ETIMEDOUT)
+		return error_set(err, r, "Taking its exclusive lock took more than %u seconds.",
+				 timeout);
+	if (r < 0) {
+		sem_post(&rbd->idle);
+		error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+	} else {
+		r = judge_take(rbd, job, err);
+	}
+	free_take(job);
+	return r;
+}
+
+bool rbd_image_holds_lock(const struct image *image)
+{
+	return container_of(image, struct rbd_image, image)->held;
 }

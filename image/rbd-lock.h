@@ -27,3 +27,18 @@ enum rbd_lock {
  *   -ETIMEDOUT	 the cluster does not answer; the image is closed once it does
  */
 int rbd_image_claim(struct image **image, enum rbd_lock lock, unsigned timeout, struct error *err);
+
+/*
+ * Has librbd take the lock of an image that has the feature and is open for writing, as its first
+ * write would, or for good where @lock says so; from the clients at @former first ("" or NULL:
+ * none; see image/fence.h), which are fenced. @image as above, on a thread as above.
+ *
+ * 0: done. 1: the lock cannot be had within @timeout seconds, or for now, but may be shared: librbd
+ * goes on trying when there is something to write. A negative errno with a sentence: -EBUSY when
+ * somebody else holds it for good.
+ */
+int rbd_image_take_lock(struct image *image, enum rbd_lock lock, const char *former,
+			unsigned timeout, struct error *err) warn_unused;
+
+/* Whether the lock was taken by one of the above, which a later owner may have asked for since. */
+bool rbd_image_holds_lock(const struct image *image);

@@ -5,14 +5,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/cleanup.h"
 #include "image/bounded.h"
 #include "image/client-rados.h"
 #include "image/fence.h"
 
-#define BLOCK	       512
-#define ID_MAX	       128
+#define BLOCK	      512
+#define ID_MAX	      128
+/* Who takes an image only for a moment, as 'rbd snap create' does, is looked at so often, so far
+ * apart. */
+#define PASSING_LOOKS 20
+#define LOOK_MS	      250
+
 #define ZEROED_OBJECTS 32 /* stripes that one discard may cover: bounds what waits behind it */
 
 /*
@@ -28,7 +34,7 @@ struct open_job {
 	char *pool, *namespace, *name, *snapshot;
 	char path[512]; /* for sentences: pool/namespace/image@snapshot */
 	char *identity, *former_client;
-	bool read_only, await_former;
+	bool read_only, await_former, former_held;
 	struct rbd_image *image; /* the outcome */
 	struct error error;
 	int result;
@@ -39,6 +45,9 @@ int rbd_image_free(struct rbd_image *rbd)
 	int r = 0;
 
 	worker_deinit(&rbd->worker);
+	while (sem_wait(&rbd->idle) < 0)
+		;
+	sem_destroy(&rbd->idle);
 	if (rbd->rbd)
 		r = rbd_close(rbd->rbd);
 	if (rbd->ioctx)
@@ -301,7 +310,7 @@ static int explain_gone(struct open_job *job)
 {
 	return error_set(&job->error, -ESTALE,
 			 "The image that was %s is gone; one that bears its name now is another. "
-			 "Unmap the device with --force: what was not written yet is lost.",
+			 "Unmap the device: what was not written yet is lost.",
 			 job->path);
 }
 
@@ -354,26 +363,45 @@ static int open_known(struct open_job *job, struct rbd_image *rbd)
 	return 0;
 }
 
-/* Nothing of the former client may be stored after what we write. */
+/*
+ * Where the former client has left in order there is nothing of its to keep away, and others are
+ * free to pass by.
+ */
+static int look_for_owner(struct open_job *job, struct rbd_image *rbd, char *owner, size_t size)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000l };
+	int r = fence_owner(rbd->rbd, job->former_client, owner, size);
+
+	for (int i = 0; r == FENCE_OTHER && !*job->former_client && i < PASSING_LOOKS; i++) {
+		nanosleep(&pause, NULL);
+		r = fence_owner(rbd->rbd, job->former_client, owner, size);
+	}
+	return r;
+}
+
+static int explain_taken(struct open_job *job, const char *owner)
+{
+	return error_set(&job->error, -ESTALE,
+			 "%s%s has taken %s meanwhile, and may have written to it: what was not "
+			 "written here yet must not follow.",
+			 *owner ? "The client at " : "Another client", owner, job->path);
+}
+
+/* Nobody may have written to the image since its former client did. */
 static int succeed_former(struct open_job *job, struct rbd_image *rbd)
 {
-	const char *former = job->former_client ? job->former_client : "";
-	char owner[128];
-	int r = 0;
+	char owner[128] = "";
+	int r;
 
 	if (!job->identity || job->read_only)
 		return 0;
-	if (fence_has_other_owner(rbd->rbd, former, owner, sizeof(owner)))
-		return error_set(&job->error, -EBUSY,
-				 "The client at %s has taken %s meanwhile, and may have written to "
-				 "it: what was not written here yet must not follow.",
-				 owner, job->path);
-	if (!*former)
-		return 0;
-	if (job->await_former)
-		r = fence_await_unwatched(rbd->rbd, job->former_client);
-	else
-		fence_break_lock(rbd->rbd, job->former_client);
+	r = look_for_owner(job, rbd, owner, sizeof(owner));
+	if (r < 0)
+		return error_set(&job->error, r, "Cannot see who has the lock of %s: %s.",
+				 job->path, errno_text(r));
+	if (r == FENCE_OTHER || (r == FENCE_NOBODY && rbd->lockable && job->former_held))
+		return explain_taken(job, owner);
+	r = job->await_former ? fence_await_unwatched(rbd->rbd, job->former_client) : 0;
 	return r < 0 ? error_set(&job->error, r, "Cannot read who watches %s: %s.", job->path,
 				 errno_text(r))
 		     : 0;
@@ -414,6 +442,7 @@ static void run_open(struct bounded *bounded)
 	}
 	rbd->client = rbd_client_ref(job->client);
 	worker_init(&rbd->worker);
+	sem_init(&rbd->idle, 0, 1);
 	if (job->identity)
 		job->result = open_known(job, rbd);
 	else if ((job->result = open_pool(job, rbd)) == 0)
@@ -467,14 +496,15 @@ static struct open_job *make_job(struct rbd_client *client, const struct rbd_ima
 	job->namespace = given(spec->namespace) ? strdup(spec->namespace) : NULL;
 	job->snapshot = given(spec->snapshot) ? strdup(spec->snapshot) : NULL;
 	job->identity = given(spec->identity) ? strdup(spec->identity) : NULL;
-	job->former_client = given(spec->former_client) ? strdup(spec->former_client) : NULL;
+	job->former_client = strdup(spec->former_client ? spec->former_client : "");
 	job->await_former = spec->await_former;
+	job->former_held = spec->former_held;
 	snprintf(job->path, sizeof(job->path), "%s%s%s/%s%s%s", spec->pool,
 		 job->namespace ? "/" : "", job->namespace ? job->namespace : "", spec->image,
 		 job->snapshot ? "@" : "", job->snapshot ? job->snapshot : "");
 	if (job->pool && job->name && !job->namespace == !given(spec->namespace) &&
 	    !job->snapshot == !given(spec->snapshot) && !job->identity == !given(spec->identity) &&
-	    !job->former_client == !given(spec->former_client))
+	    job->former_client)
 		return job;
 	free_job(job);
 	return NULL;

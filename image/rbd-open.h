@@ -3,6 +3,7 @@
 
 #include <rados/librados.h>
 #include <rbd/librbd.h>
+#include <semaphore.h>
 
 #include "image/rbd.h"
 #include "image/worker.h"
@@ -15,6 +16,8 @@ struct rbd_image {
 	uint64_t object_size; /* bytes */
 	bool fast_extents;    /* the object map tells them */
 	bool lockable;	      /* has the exclusive-lock feature */
+	bool held;	      /* and its lock was taken through image/rbd-lock */
+	sem_t idle;	      /* 0 while image/rbd-lock is at work, for which a close waits */
 
 	struct worker worker;	   /* extents, sizes */
 	struct work resize_work;   /* posted to it */

@@ -23,18 +23,19 @@ struct rbd_image_spec {
 
 	/*
 	 * NULL, or what image.identity was when it was open before: that very image is opened, by
-	 * its ids, or none (-ESTALE), whatever bears its name now. For writing, only if no client
-	 * but @former_client has its exclusive lock (-EBUSY).
+	 * its ids, or none (-ESTALE), whatever bears its name now. For writing, -ESTALE as well
+	 * if another client than @former_client has its exclusive lock, or had it: @former_held
+	 * says that the former had it to the end, and has it still unless somebody took it.
 	 */
 	const char *identity;
 
 	/*
-	 * NULL, or the address of a dead client that had it open for writing: its lock is broken.
-	 * Where it could not be fenced (see image/fence.h), @await_former waits until the cluster
-	 * has given up its watch.
+	 * NULL or "", or the addresses of dead clients that had it open for writing, as in
+	 * image/fence.h. Where they could not be fenced, @await_former waits until the cluster has
+	 * given up their watches.
 	 */
 	const char *former_client;
-	bool await_former;
+	bool former_held, await_former;
 };
 
 /*
