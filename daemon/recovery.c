@@ -180,6 +180,7 @@ static int serve_errors(struct recovery *recovery, struct error *err)
 		return 0;
 	}
 	make_request(recovery, &request);
+	request.reporter = NULL; /* why it fails is what its status has to say */
 	r = device_start(device, &request, &deadline, err);
 	if (r < 0)
 		take_apart(device);
