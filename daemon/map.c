@@ -277,6 +277,20 @@ static int open_identified(struct device *device, const struct map_request *requ
 	return 0;
 }
 
+/*
+ * A file system trusts that what its device has answered is there at its next flush. A cache of
+ * this process dies with it, while the file system lives on. (A file's cache is the kernel's.)
+ */
+static int refuse_volatile(const struct device *device, struct error *err)
+{
+	if (!device->opened.rbd || !device->opened.rbd->info.volatile_cache)
+		return 0;
+	return error_set(err, -EINVAL,
+			 "A cache that writes back would lose what it answered if urbdd died: a "
+			 "device takes only rbd_cache_policy=writethrough. Leave rbd_cache_policy "
+			 "out of the options, and of the image's own ('rbd config image ls').");
+}
+
 /* The device is in the table as `mapping`; it leaves it again on failure. */
 static int map_entered(struct device *device, const struct map_request *request,
 		       const struct timespec *deadline, json_t **ret, struct error *err)
@@ -287,6 +301,8 @@ static int map_entered(struct device *device, const struct map_request *request,
 	r = open_identified(device, request, err);
 	if (r == 0)
 		r = opener_claim(&device->opened, request, deadline, err);
+	if (r == 0)
+		r = refuse_volatile(device, err);
 	if (r == 0)
 		r = device_start(device, request, deadline, err);
 	if (r < 0) {

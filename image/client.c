@@ -31,6 +31,8 @@ struct rbd_client {
 static const struct rbd_client_option defaults[] = {
 	/* The kernel above has a page cache, and a completed write is then a stored one. */
 	{ "rbd_cache", "false" },
+	/* Nor does a cache that somebody wants change that. */
+	{ "rbd_cache_policy", "writethrough" },
 	/*
 	 * librbd never completes a write without a copy that it refuses before it sends anything:
 	 * to one without the exclusive lock, to one that is blocklisted, for want of a header. (The

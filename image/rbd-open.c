@@ -155,24 +155,30 @@ static int explain_pool(struct open_job *job, int code)
 
 /* Describing an open image. */
 
-/* Whether librbd caches for this image, by whichever of its levels of configuration decides. */
-static bool has_cache(rbd_image_t image)
+/*
+ * Whether librbd answers writes for this image that are not stored, by whichever of its levels of
+ * configuration decides.
+ */
+static bool has_volatile_cache(rbd_image_t image)
 {
 	int max = 0, r = rbd_config_image_list(image, NULL, &max);
 	rbd_config_option_t *options;
-	bool cache = false;
+	bool cache = false, through = false;
 
 	options = r == -ERANGE ? calloc((size_t)max, sizeof(*options)) : NULL;
 	if (!options || rbd_config_image_list(image, options, &max) < 0) {
 		free(options);
 		return true; /* to flush what needs none does no harm */
 	}
-	for (int i = 0; i < max; i++)
+	for (int i = 0; i < max; i++) {
 		if (strcmp(options[i].name, "rbd_cache") == 0)
 			cache = strcmp(options[i].value, "true") == 0;
+		if (strcmp(options[i].name, "rbd_cache_policy") == 0)
+			through = strcmp(options[i].value, "writethrough") == 0;
+	}
 	rbd_config_image_list_cleanup(options, max);
 	free(options);
-	return cache;
+	return cache && !through;
 }
 
 /* A clone's object map is silent on what its parent holds. */
@@ -228,7 +234,7 @@ static int describe(struct rbd_image *rbd, const struct open_job *job)
 	r = describe_layout(rbd);
 	if (r < 0)
 		return r;
-	info->volatile_cache = !job->read_only && has_cache(rbd->rbd);
+	info->volatile_cache = !job->read_only && has_volatile_cache(rbd->rbd);
 	return 0;
 }
 

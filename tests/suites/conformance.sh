@@ -49,6 +49,7 @@ for image in whole plain striped clone; do
 	conform "rbd $image" rbd "rbd/$image" "${mine[@]}"
 done
 conform "rbd with a cache" rbd rbd/whole "${mine[@]}" -o rbd_cache=true
+conform "rbd with a cache that writes back" rbd rbd/whole "${mine[@]}" -o rbd_cache=true -o rbd_cache_policy=writeback
 conform "rbd in faults" rbd-fault rbd/whole "${mine[@]}"
 
 # ---- what an image says of itself
@@ -67,8 +68,13 @@ check_info() { # NAME LINE SPEC OPTION...
 check_info "optimal I/O is the object" "optimal_io 4194304" rbd/whole "${mine[@]}"
 check_info "or the stripe" "optimal_io 4194304" rbd/striped "${mine[@]}"
 check_info "without a cache nothing is volatile" "volatile_cache 0" rbd/whole "${mine[@]}"
-check_info "with one it is" "volatile_cache 1" rbd/whole "${mine[@]}" -o rbd_cache=true
+check_info "nor with one, which writes through" "volatile_cache 0" rbd/whole "${mine[@]}" -o rbd_cache=true
+for policy in writeback writearound; do
+	check_info "with one that does not it is: $policy" "volatile_cache 1" \
+		rbd/whole "${mine[@]}" -o rbd_cache=true -o rbd_cache_policy=$policy
+done
 rbd config image set rbd/plain rbd_cache true
+rbd config image set rbd/plain rbd_cache_policy writeback
 check_info "also when the image asks for it" "volatile_cache 1" rbd/plain "${mine[@]}"
 check_info "a snapshot is read-only" "read_only 1" rbd/parent@s "${mine[@]}"
 rbd namespace create rbd/ns

@@ -32,7 +32,7 @@ admin() { near_cluster ceph --conf "$CEPH_CONF" --name client.admin "$@" >/dev/n
 in_ms() { local begin; begin=$(date +%s%3N); "$@" >/dev/null && echo $(($(date +%s%3N) - begin)); }
 
 start_cluster
-for image in patient hasty; do near_cluster rbd --id "$CLIENT" create "$POOL/$image" --size 64M; done
+for image in patient hasty cached; do near_cluster rbd --id "$CLIENT" create "$POOL/$image" --size 64M; done
 near="" && [[ -z ${NETNS:-} ]] || near="ip netns exec $NETNS"
 # shellcheck disable=SC2086
 $near "$build/daemon/urbdd" --state-dir "$TEST_DIR/state" 2>"$TEST_DIR/urbdd.log" & daemon=$!
@@ -40,19 +40,30 @@ on_exit bash -c "kill -KILL $daemon 2>/dev/null || true"
 check "the daemon starts" eventually 120 "$urbd" version
 patient=$(export_of "$POOL/patient")
 hasty=$(export_of "$POOL/hasty" --io-timeout 4)
+cached=$(export_of "$POOL/cached" -o rbd_cache=true)
 other=$("$urbd" export null:64M --listen "unix:$TEST_DIR/nbd")
-for uri in "$patient" "$hasty" "$other"; do check "an export works" io 30 "$uri" "write -P 7 0 64k"; done
+for uri in "$patient" "$hasty" "$cached" "$other"; do check "an export works" io 30 "$uri" "write -P 7 0 64k"; done
 
 # ---- an OSD dies
 
 "$lab/cluster" stop "$CLUSTER" --kill osd.0
 begin_io patient "$patient" "write -P 8 0 64k"
+near_cluster timeout 180 /usr/bin/python3 - "$cached" >"$TEST_DIR/cached.out" 2>&1 <<-END &
+	import nbd, sys
+	h = nbd.NBD()
+	h.connect_uri(sys.argv[1])
+	h.flush() # which has a cache that may write back begin to do so
+	h.pwrite(b"8" * 65536, 0)
+END
+cached_client=$!
 check_says 'failed|error' "after --io-timeout a request fails" io 60 "$hasty" "read 0 64k"
 check "another image goes on meanwhile" io 10 "$other" "read 0 64k"
 check "the control socket answers" test "$(in_ms "$urbd" list)" -lt 10000 # not after the timeouts of a cluster
 check "without --io-timeout a request waits" kill -0 $client
+check "a write is not answered by a cache either" kill -0 $cached_client
 "$lab/cluster" start "$CLUSTER"
 end_io "and is done when the OSD is back"
+client=$cached_client end_io "as is the other"
 check "what it wrote is there" io 60 "$patient" "read -P 8 0 64k"
 check "the image whose request failed works again" eventually 60 io 20 "$hasty" "read -P 7 0 64k"
 
