@@ -128,7 +128,6 @@ static int start(struct daemon *daemon, const struct daemon_options *options, st
 	r = devices_create(&devices, &daemon->devices, err);
 	if (r < 0)
 		return r;
-	devices_recover(daemon->devices);
 	r = start_exports(daemon, options, err);
 	if (r < 0)
 		return r;
@@ -136,7 +135,12 @@ static int start(struct daemon *daemon, const struct daemon_options *options, st
 	if (r < 0)
 		return r;
 	daemon->methods = (struct methods){ daemon->devices, daemon->exports, &daemon->queues };
-	return server_create(&server, &daemon->server, err);
+	r = server_create(&server, &daemon->server, err);
+	if (r < 0)
+		return r;
+	/* Last: from here on threads work on devices of the kernel, and there is no way back. */
+	devices_recover(daemon->devices);
+	return 0;
 }
 
 static void serve(struct daemon *daemon)

@@ -1,0 +1,77 @@
+#!/bin/bash
+# about: what urbdd makes of its records at start: good and bad ones, and of devices that it cannot look at
+# limit: 300
+. "$(dirname "$0")/../lib.sh"
+require_program jq jq
+unshare --mount true 2>/dev/null || skip_all "mounts need root"
+
+urbd=$build/cli/urbd
+urbdd=$build/daemon/urbdd
+export URBD_SOCKET=$TEST_DIR/ctl
+state=$TEST_DIR/state
+log=$TEST_DIR/log
+boot=$(</proc/sys/kernel/random/boot_id)
+dead=4194304 # more than any process has
+mkdir -p "$state" "$TEST_DIR/sys/block" "$TEST_DIR/sys/class"
+truncate -s 16M "$TEST_DIR/image"
+
+# ---- a kernel that has what the test says: enough for urbdd to find a device, not to serve it
+
+run_daemon() { # OPTION...
+	exec unshare --mount bash -c 'mount --bind "$1/block" /sys/block && mount --bind "$1/class" /sys/class && exec "${@:2}"' \
+		- "$TEST_DIR/sys" "$urbdd" --state-dir "$state" "$@" 2>"$log"
+}
+
+start_daemon() { # OPTION...
+	run_daemon "$@" & daemon=$!
+	on_exit end_process "$daemon"
+	check "the daemon starts" eventually 60 "$urbd" version
+}
+
+kill_daemon() {
+	kill -KILL "$daemon"
+	wait "$daemon" 2>/dev/null || true
+}
+
+identity_of() { # FILE
+	stat -c 'file:%Hd.%Ld:%i' "$1"
+}
+
+nbd_device() { # NUMBER IDENTITY: one whose server is dead
+	mkdir -p "$TEST_DIR/sys/block/nbd$1"
+	echo $dead >"$TEST_DIR/sys/block/nbd$1/pid"
+	echo "$2" >"$TEST_DIR/sys/block/nbd$1/backend"
+}
+
+# A good record, changed by a jq FILTER.
+record() { # DEVICE FILTER
+	jq -n --arg boot "$boot" --arg identity "$(identity_of "$TEST_DIR/image")" --arg path "$TEST_DIR/image" \
+		--argjson number "${1//[a-z]/}" '{version: 2, boot: $boot, run: 1, serial: 1, id: 1, identity: $identity,
+		names: {type: "file", pool: "", namespace: "", image: $path, snapshot: ""},
+		access: {user: "admin", lock: "auto", size: 0, io_timeout: 0}, read_only: false,
+		frontend: "nbd", number: $number, queues: 1, queue_depth: 128, client_address: "", pid: 1} | '"$2" >"$state/$1.json"
+}
+
+state_of() { "$urbd" status "/dev/$1" --format json | jq -r '.devices[0].state'; }
+reason_of() { "$urbd" status "/dev/$1" --format json | jq -r '.devices[0].reason'; }
+is_said() { [[ $(reason_of "$1") =~ $2 ]]; } # DEVICE PATTERN
+
+# ---- a start that fails when devices wait
+
+nbd_device 7 "$(identity_of "$TEST_DIR/image")"
+record nbd7 .
+cp "$state/nbd7.json" "$TEST_DIR/before"
+fails_to_start() { # NAME OPTION...
+	local name=$1 code=0
+	shift
+	(run_daemon "$@") & daemon=$!
+	on_exit end_process "$daemon"
+	wait "$daemon" || code=$?
+	check_equal "$name: urbdd ends with a failure" "$code" 1
+	check_equal "$name: it has not touched the device that waits" "$(grep -c nbd7 "$log" || true)" 0
+	check "$name: its record is as it was" cmp "$state/nbd7.json" "$TEST_DIR/before"
+}
+fails_to_start "a metrics address that cannot be had" --metrics "unix:$TEST_DIR/none/metrics"
+fails_to_start "an address to listen at that cannot be had" --listen "unix:$TEST_DIR/none/listen"
+fails_to_start "a control socket that cannot be had" --socket "$TEST_DIR/image/ctl"
+fails_to_start "a group that there is not" --group no-such-group
