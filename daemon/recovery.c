@@ -8,6 +8,7 @@
 #include "common/thread.h"
 #include "daemon/device.h"
 #include "daemon/frontends.h"
+#include "daemon/record_check.h"
 #include "daemon/records.h"
 #include "daemon/reporter.h"
 #include "image/failed.h"
@@ -284,16 +285,6 @@ static void *recover_main(void *data)
 
 /* Records. */
 
-static bool is_complete(const json_t *record)
-{
-	return text_of(record, "identity") && text_of(record, "frontend") &&
-	       frontend_named(text_of(record, "frontend")) &&
-	       json_is_object(json_object_get(record, "names")) &&
-	       json_is_object(json_object_get(record, "access")) &&
-	       json_is_integer(json_object_get(record, "number")) &&
-	       json_is_integer(json_object_get(record, "queues"));
-}
-
 static struct recovery *make_recovery(struct devices *devices, const char *path, json_t *record)
 {
 	struct recovery *recovery = calloc(1, sizeof(*recovery));
@@ -332,17 +323,27 @@ static void discard_unused(const struct frontend_ops *ops, const char *path, con
 		log_warning("%s, which was never used, stays: %s", path, err.text);
 }
 
+static int check_record(const struct records *records, const char *path, json_t *record,
+			struct error *err)
+{
+	const char *why;
+
+	if (!record_is_usable(records, record, &why))
+		return error_set(err, -EINVAL, "%s", why);
+	return record_check(path, record, err);
+}
+
 static void review(const char *path, json_t *record, void *data)
 {
 	struct devices *devices = data;
 	struct records *records = devices->config.records;
 	const struct frontend_ops *ops;
 	struct recovery *recovery;
-	const char *why = "lacks what it must have";
+	struct error why = ERROR_NONE;
 
-	if (!record_is_usable(records, record, &why) || !is_complete(record)) {
-		log_warning("The record of %s %s; it is set aside as %s.json.aside.", path, why,
-			    path + strlen("/dev/"));
+	if (check_record(records, path, record, &why) < 0) {
+		log_warning("The record of %s %s; it is set aside as %s.json.aside.", path,
+			    why.text, path + strlen("/dev/"));
 		record_set_aside(records, path);
 		return;
 	}

@@ -25,8 +25,10 @@ run_daemon() { # OPTION...
 start_daemon() { # OPTION...
 	run_daemon "$@" & daemon=$!
 	on_exit end_process "$daemon"
-	check "the daemon starts" eventually 60 "$urbd" version
+	check "the daemon starts" eventually 60 answers
 }
+
+answers() { "$urbd" version >/dev/null 2>&1; }
 
 kill_daemon() {
 	kill -KILL "$daemon"
@@ -52,7 +54,6 @@ record() { # DEVICE FILTER
 		frontend: "nbd", number: $number, queues: 1, queue_depth: 128, client_address: "", pid: 1} | '"$2" >"$state/$1.json"
 }
 
-state_of() { "$urbd" status "/dev/$1" --format json | jq -r '.devices[0].state'; }
 reason_of() { "$urbd" status "/dev/$1" --format json | jq -r '.devices[0].reason'; }
 is_said() { [[ $(reason_of "$1") =~ $2 ]]; } # DEVICE PATTERN
 
@@ -75,3 +76,45 @@ fails_to_start "a metrics address that cannot be had" --metrics "unix:$TEST_DIR/
 fails_to_start "an address to listen at that cannot be had" --listen "unix:$TEST_DIR/none/listen"
 fails_to_start "a control socket that cannot be had" --socket "$TEST_DIR/image/ctl"
 fails_to_start "a group that there is not" --group no-such-group
+
+# ---- records that hold what none may hold, of devices that wait
+
+bad=() number=100
+bad_record() { # JQ-FILTER
+	number=$((number + 1))
+	bad+=("$number")
+	nbd_device $number "$(identity_of "$TEST_DIR/image")"
+	record nbd$number "$1"
+}
+bad_record '.names = {}'
+bad_record '.names.image = ""'
+bad_record '.names.pool = null'
+bad_record '.names.type = "tape"'
+bad_record 'del(.access)'
+bad_record '.access.user = 7'
+bad_record '.access.options = ["rbd_cache"]'
+bad_record '.access.options = {rbd_cache: true}'
+bad_record '.access.client = "pool:0"'
+bad_record '.access.lock = "shared"'
+bad_record '.access.io_timeout = -1'
+bad_record '.identity = 5'
+bad_record '.identity = "x" * 5000'
+bad_record '.frontend = "tape"'
+bad_record '.number = 9'
+bad_record '.number = -1'
+bad_record '.queues = 0'
+bad_record '.queues = 1000000'
+bad_record '.queue_depth = 99999999999'
+bad_record '.read_only = "no"'
+bad_record '.client_address = null'
+start_daemon
+for number in "${bad[@]}"; do
+	check "a bad record is set aside ($(sed -n "s/.*record of .dev.nbd$number \(.*\); it is set aside.*/\1/p" "$log"))" \
+		test -e "$state/nbd$number.json.aside" -a ! -e "$state/nbd$number.json"
+done
+check_equal "their devices are told as orphans" "$("$urbd" status --format json | jq '.orphans | length')" "${#bad[@]}"
+check_equal "the device of a good record waits, and nothing else" \
+	"$("$urbd" status --format json | jq -c '.devices | map([.device, .state])')" '[["/dev/nbd7","quiesced"]]'
+check "its reason is told" eventually 30 is_said nbd7 'nbd driver'
+kill_daemon
+rm -rf "$state"/*.aside "$TEST_DIR"/sys/block/nbd1*

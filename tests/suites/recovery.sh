@@ -10,8 +10,9 @@ state=$TEST_DIR/state
 mkdir -p "$state"
 boot=$(</proc/sys/kernel/random/boot_id)
 record() { # NUMBER BOOT VERSION
-	printf '{"version":%s,"boot":"%s","identity":"x","frontend":"ublk","number":%s,"queues":1,"names":{},"access":{}}' \
-		"$3" "$2" "$1" >"$state/ublkb$1.json"
+	printf '{"version":%s,"boot":"%s","id":1,"identity":"x","frontend":"ublk","number":%s,"queues":1,"queue_depth":1,
+		"read_only":false,"client_address":"","access":{"size":0,"io_timeout":0},
+		"names":{"type":"file","pool":"","namespace":"","image":"/x","snapshot":""}}' "$3" "$2" "$1" >"$state/ublkb$1.json"
 }
 record 987650 "$boot" 2
 record 987651 another 2
