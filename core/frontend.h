@@ -34,6 +34,20 @@ struct frontend_config {
 
 struct frontend;
 
+/* Whose device the kernel's one of a number is, as in its frontend_config. */
+struct frontend_mark {
+	const char *name;
+	uint64_t owner;
+};
+
+/* What the kernel has under a number. */
+enum frontend_leftover {
+	LEFTOVER_NONE,	 /* no device */
+	LEFTOVER_OTHERS, /* one with another mark: somebody else has taken the number since */
+	LEFTOVER_UNUSED, /* one that was never started, or stopped: nobody's I/O waits there */
+	LEFTOVER_WAITS,	 /* one that somebody may have used; its I/O waits */
+};
+
 struct frontend_ops {
 	const char *name;	 /* "ublk", "nbd" */
 	const char *path_prefix; /* of its devices: "/dev/ublkb" */
@@ -50,7 +64,8 @@ struct frontend_ops {
 	/*
 	 * Reserves a kernel number. On success *ret has ops, config, device and number set. With
 	 * @take_back waits (until the deadline) for what is left of the dead server to go; a
-	 * living one is -EBUSY.
+	 * living one is -EBUSY, a device with another mark, or one that cannot be taken back at
+	 * all, -ESTALE.
 	 */
 	int (*create)(const struct frontend_config *config, struct frontend **ret,
 		      struct error *err);
@@ -82,24 +97,25 @@ struct frontend_ops {
 	/* The image's size changed to @size bytes. -EOPNOTSUPP where the kernel cannot follow. */
 	int (*resize)(struct frontend *frontend, uint64_t size, struct error *err);
 
-	/*
-	 * For devices that a server made which has died. @name as in its frontend_config, where the
-	 * kernel can tell it: a number that somebody else has taken since is not meant.
-	 */
+	/* For devices that a server made which has died. */
 
 	/* Whether the kernel has a device of that number that nobody serves, and that urbd made as
 	 * far as the kernel can tell. */
 	bool (*orphan)(int number);
 
-	/* Whether the kernel has that device, and somebody may have used it. */
-	bool (*present)(int number, const char *name);
-
 	/*
-	 * Has the kernel remove it, and fail its I/O with EIO; 0 also when it is not there. -EBUSY
-	 * when a living process serves it. @name may be NULL: whatever it is. May block for some
+	 * What the kernel has under @number: an enum frontend_leftover, or a negative errno when it
+	 * cannot be told now. @mark is compared as far as the kernel keeps it. May block for some
 	 * seconds.
 	 */
-	int (*discard)(int number, const char *name, struct error *err);
+	int (*look)(int number, const struct frontend_mark *mark, struct error *err);
+
+	/*
+	 * Has the kernel remove it, and fail its I/O with EIO; 0 also when it is not there, or has
+	 * another mark. -EBUSY when a living process serves it. @mark may be NULL: whatever it is.
+	 * May block for some seconds.
+	 */
+	int (*discard)(int number, const struct frontend_mark *mark, struct error *err);
 
 	/*
 	 * Removes the devices that a dead server with that mark had reserved and not started, which

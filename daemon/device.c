@@ -34,6 +34,12 @@ void device_spec(const struct device *device, char *buffer)
 	image_names_format(&names, buffer, DEVICE_SPEC_MAX);
 }
 
+struct frontend_mark device_mark(const struct device *device)
+{
+	return (struct frontend_mark){ device->identity,
+				       records_owner(device->devices->config.records) };
+}
+
 static json_t *pack_names(const struct image_names *names)
 {
 	return json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", names->type, "pool", names->pool,

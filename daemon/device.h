@@ -133,6 +133,9 @@ struct device *device_restore(struct devices *devices, const char *path,
 /* What it takes to open the image of @device once more; strings are the device's. */
 void device_request(const struct device *device, struct map_request *ret);
 
+/* What its frontend marks it with; the name is the device's. */
+struct frontend_mark device_mark(const struct device *device);
+
 /* For logs; @buffer has DEVICE_SPEC_MAX bytes. */
 void device_spec(const struct device *device, char *buffer);
 

@@ -115,6 +115,21 @@ static void take_apart(struct device *device)
 	device->gate = NULL;
 }
 
+/* The kernel could not tell at the start, or things have changed since. */
+static int check_waits(struct recovery *recovery, struct error *err)
+{
+	const struct frontend_mark mark = device_mark(recovery->device);
+	int number = (int)number_of(recovery->record, "number");
+	int r = recovery->ops->look(number, &mark, err);
+
+	if (r < 0 || r == LEFTOVER_WAITS)
+		return MIN(r, 0);
+	return error_set(err, -ESTALE,
+			 "The kernel has no device of this urbdd at %s any more. Unmap it with "
+			 "--force.",
+			 recovery->device->path);
+}
+
 static int attempt(struct recovery *recovery, struct error *err)
 {
 	struct device *device = recovery->device;
@@ -122,8 +137,10 @@ static int attempt(struct recovery *recovery, struct error *err)
 	struct timespec deadline = deadline_in(ATTEMPT_TIMEOUT);
 	struct map_request request;
 	struct opened opened;
-	int r;
+	int r = check_waits(recovery, err);
 
+	if (r < 0)
+		return r;
 	make_request(recovery, &request);
 	r = opener_open_claimed(clients, &request, &opened, err);
 	if (r < 0)
@@ -314,15 +331,6 @@ static void begin(struct devices *devices, struct recovery *recovery)
 		recover_main(recovery);
 }
 
-/* Death came between the record and the start of the device: what is there of it goes. */
-static void discard_unused(const struct frontend_ops *ops, const char *path, const json_t *record)
-{
-	struct error err = ERROR_NONE;
-
-	if (ops->discard((int)number_of(record, "number"), text_of(record, "identity"), &err) < 0)
-		log_warning("%s, which was never used, stays: %s", path, err.text);
-}
-
 static int check_record(const struct records *records, const char *path, json_t *record,
 			struct error *err)
 {
@@ -333,31 +341,68 @@ static int check_record(const struct records *records, const char *path, json_t 
 	return record_check(path, record, err);
 }
 
-static void review(const char *path, json_t *record, void *data)
+static void set_aside(struct records *records, const char *path, const char *why)
 {
-	struct devices *devices = data;
-	struct records *records = devices->config.records;
-	const struct frontend_ops *ops;
-	struct recovery *recovery;
-	struct error why = ERROR_NONE;
+	log_warning("The record of %s %s; it is set aside as %s.json.aside.", path, why,
+		    path + strlen("/dev/"));
+	record_set_aside(records, path);
+}
 
-	if (check_record(records, path, record, &why) < 0) {
-		log_warning("The record of %s %s; it is set aside as %s.json.aside.", path,
-			    why.text, path + strlen("/dev/"));
-		record_set_aside(records, path);
-		return;
-	}
-	ops = frontend_named(text_of(record, "frontend"));
-	if (!ops->present((int)number_of(record, "number"), text_of(record, "identity"))) {
-		discard_unused(ops, path, record);
-		record_forget(records, path);
-		return;
-	}
-	recovery = make_recovery(devices, path, record);
+static void take_on(struct devices *devices, const char *path, json_t *record)
+{
+	struct recovery *recovery = make_recovery(devices, path, record);
+
 	if (recovery)
 		begin(devices, recovery);
 	else
 		log_error("Out of memory: %s is not served.", path);
+}
+
+/* Death came between the record and the start of the device, or between its stop and removal. */
+static void discard_unused(const struct frontend_ops *ops, const char *path, int number,
+			   const struct frontend_mark *mark)
+{
+	struct error err = ERROR_NONE;
+
+	if (ops->discard(number, mark, &err) < 0)
+		log_warning("%s, which nobody uses, stays: %s", path, err.text);
+}
+
+/* Of a device of which the kernel cannot tell now, it is asked again. */
+static void follow(struct devices *devices, const char *path, json_t *record)
+{
+	struct records *records = devices->config.records;
+	const struct frontend_ops *ops = frontend_named(text_of(record, "frontend"));
+	const struct frontend_mark mark = { text_of(record, "identity"), records_owner(records) };
+	int number = (int)number_of(record, "number");
+	struct error ignored;
+
+	switch (ops->look(number, &mark, &ignored)) {
+	case LEFTOVER_UNUSED:
+		discard_unused(ops, path, number, &mark);
+		record_forget(records, path);
+		break;
+	case LEFTOVER_NONE:
+		record_forget(records, path);
+		break;
+	case LEFTOVER_OTHERS:
+		set_aside(records, path, "is not that of the device which the kernel has now");
+		break;
+	default:
+		take_on(devices, path, record);
+	}
+}
+
+static void review(const char *path, json_t *record, void *data)
+{
+	struct devices *devices = data;
+	struct records *records = devices->config.records;
+	struct error why = ERROR_NONE;
+
+	if (check_record(records, path, record, &why) < 0)
+		set_aside(records, path, why.text);
+	else
+		follow(devices, path, record);
 }
 
 void devices_recover(struct devices *devices)

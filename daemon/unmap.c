@@ -132,7 +132,8 @@ static int stop_unserved(struct device *device, struct error *err)
 {
 	struct devices *devices = device->devices;
 	const struct frontend_ops *ops = frontend_of_path(device->path);
-	int r = ops->discard(frontend_number_of(device->path), device->identity, err);
+	const struct frontend_mark mark = device_mark(device);
+	int r = ops->discard(frontend_number_of(device->path), &mark, err);
 
 	if (r < 0) {
 		device_set_reason(device, err->text);

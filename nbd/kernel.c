@@ -600,15 +600,23 @@ static int nbd_resize(struct frontend *frontend, uint64_t size, struct error *er
 	return r;
 }
 
-/* Kernels before 5.14 cannot tell what a device was connected to. */
-static bool nbd_present(int number, const char *name)
+/*
+ * Of a mark, the driver keeps the name; before 5.14 not even that, and each device is taken for the
+ * one that is meant. Later kernels lack it where somebody else has connected the device.
+ */
+static int nbd_look(int number, const struct frontend_mark *mark, struct error *err)
 {
 	char identifier[512];
+	int r;
 
 	if (!nbd_sysfs_connected(number))
-		return false;
-	return !nbd_sysfs_identifier(number, identifier, sizeof(identifier)) ||
-	       strcmp(identifier, name) == 0;
+		return LEFTOVER_NONE;
+	if (nbd_sysfs_identifier(number, identifier, sizeof(identifier)))
+		return strcmp(identifier, mark->name) == 0 ? LEFTOVER_WAITS : LEFTOVER_OTHERS;
+	r = nbd_netlink_has_identifiers(err);
+	if (r < 0)
+		return r;
+	return r > 0 ? LEFTOVER_OTHERS : LEFTOVER_WAITS;
 }
 
 /* Others attach their own servers' sockets and end, but not under names like ours. */
@@ -621,12 +629,13 @@ static bool nbd_orphan(int number)
 	       (strncmp(identifier, "rbd:", 4) == 0 || strncmp(identifier, "file:", 5) == 0);
 }
 
-static int nbd_discard(int number, const char *name, struct error *err)
+static int nbd_discard(int number, const struct frontend_mark *mark, struct error *err)
 {
 	int pid = nbd_sysfs_pid(number);
+	int r = mark ? nbd_look(number, mark, err) : LEFTOVER_WAITS;
 
-	if (name && !nbd_present(number, name))
-		return 0;
+	if (r != LEFTOVER_WAITS)
+		return MIN(r, 0);
 	if (pid > 0 && pid != getpid() && kill(pid, 0) == 0)
 		return error_set(err, -EBUSY, "process %d serves it", pid);
 	return nbd_netlink_disconnect(number, err);
@@ -686,6 +695,6 @@ const struct frontend_ops nbd_frontend = {
 	.stop = nbd_stop,
 	.destroy = nbd_destroy,
 	.resize = nbd_resize,
-	.present = nbd_present,
+	.look = nbd_look,
 	.discard = nbd_discard,
 };

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/nbd-netlink.h>
 #include <netlink/genl/ctrl.h>
+#include <netlink/genl/family.h>
 #include <netlink/genl/genl.h>
 #include <netlink/netlink.h>
 
@@ -74,6 +75,36 @@ int nbd_netlink_probe(struct error *err)
 	int family;
 
 	return open_family(&sock, &family, err);
+}
+
+/* The attributes of the driver's messages are numbered: one that it does not know is beyond. */
+static int largest_attribute(struct nl_sock *sock)
+{
+	struct genl_family *family;
+	struct nl_cache *cache;
+	int largest;
+
+	if (genl_ctrl_alloc_cache(sock, &cache) < 0)
+		return -ENOMEM;
+	family = genl_ctrl_search_by_name(cache, NBD_GENL_FAMILY_NAME);
+	largest = family ? (int)genl_family_get_maxattr(family) : -EOPNOTSUPP;
+	genl_family_put(family);
+	nl_cache_free(cache);
+	return largest;
+}
+
+int nbd_netlink_has_identifiers(struct error *err)
+{
+	cleanup_socket struct nl_sock *sock = NULL;
+	int family, r;
+
+	r = open_family(&sock, &family, err);
+	if (r < 0)
+		return r;
+	r = largest_attribute(sock);
+	if (r < 0)
+		return error_set(err, r, "the kernel's nbd driver cannot be asked what it offers");
+	return r >= NBD_ATTR_BACKEND_IDENTIFIER;
 }
 
 static int put_sockets(struct nl_msg *message, const struct nbd_netlink_device *device)

@@ -26,6 +26,9 @@ struct nbd_netlink_device {
 /* Whether the kernel answers at all. -EOPNOTSUPP without the driver. */
 int nbd_netlink_probe(struct error *err);
 
+/* Whether it keeps the identifiers of devices: 1 or 0, or as nbd_netlink_probe(). */
+int nbd_netlink_has_identifiers(struct error *err);
+
 /* Makes the device live. -EBUSY when the number is in use. */
 int nbd_netlink_connect(const struct nbd_netlink_device *device, struct error *err);
 

@@ -21,7 +21,7 @@ static bool exists(int number)
 	char path[64];
 
 	snprintf(path, sizeof(path), "/sys/class/ublk-char/ublkc%d", number);
-	return access(path, F_OK) == 0;
+	return access(path, F_OK) == 0 || errno != ENOENT;
 }
 
 static struct ublk_control command(int number, unsigned opcode, const struct ublk_offer *offer)
@@ -49,42 +49,51 @@ static bool is_open(int number)
 	return fd < 0 && errno == EBUSY;
 }
 
-static int check_unserved(int number, const struct ublk_offer *offer, struct error *err)
+static int check_unserved(int number, const struct ublksrv_ctrl_dev_info *info, struct error *err)
 {
-	struct ublksrv_ctrl_dev_info info;
-	int r = get_info(number, offer, &info, err);
-
-	if (r < 0)
-		return r;
-	if (ublk_is_served(&info))
-		return error_set(err, -EBUSY, "process %d serves it", info.ublksrv_pid);
-	if (info.state == UBLK_S_DEV_DEAD && is_open(number))
+	if (ublk_is_served(info))
+		return error_set(err, -EBUSY, "process %d serves it", info->ublksrv_pid);
+	if (info->state == UBLK_S_DEV_DEAD && is_open(number))
 		return error_set(err, -EBUSY, "another process is starting it");
 	return 0;
 }
 
-static bool find(int number, struct ublksrv_ctrl_dev_info *ret)
+/* 1; 0 when there is none; a negative errno when that cannot be told. */
+static int find(int number, struct ublk_offer *ret_offer, struct ublksrv_ctrl_dev_info *ret,
+		struct error *err)
 {
-	struct ublk_offer offer;
-	struct error ignored;
+	int r;
 
-	return exists(number) && ublk_probe_offer(DEADLINE, &offer, &ignored) == 0 &&
-	       get_info(number, &offer, ret, &ignored) == 0;
+	if (!exists(number))
+		return 0;
+	r = ublk_probe_offer(DEADLINE, ret_offer, err);
+	if (r == 0)
+		r = get_info(number, ret_offer, ret, err);
+	if (r == -ENODEV && !exists(number))
+		return 0;
+	return r < 0 ? r : 1;
 }
 
-/* One that was never started has no I/O that waits: it is as good as none. */
-bool ublk_present(int number, const char *name)
+int ublk_look(int number, const struct frontend_mark *mark, struct error *err)
 {
 	struct ublksrv_ctrl_dev_info info;
+	struct ublk_offer offer;
+	int r = find(number, &offer, &info, err);
 
-	return find(number, &info) && info.state != UBLK_S_DEV_DEAD;
+	if (r <= 0)
+		return r < 0 ? r : LEFTOVER_NONE;
+	if (info.ublksrv_flags != mark->owner)
+		return LEFTOVER_OTHERS;
+	return info.state == UBLK_S_DEV_DEAD ? LEFTOVER_UNUSED : LEFTOVER_WAITS;
 }
 
 bool ublk_orphan(int number)
 {
 	struct ublksrv_ctrl_dev_info info;
+	struct ublk_offer offer;
+	struct error ignored;
 
-	if (!find(number, &info))
+	if (find(number, &offer, &info, &ignored) <= 0)
 		return false;
 	if (info.state == UBLK_S_DEV_DEAD)
 		return !is_open(number);
@@ -102,16 +111,17 @@ static int remove_device(int number, const struct ublk_offer *offer, struct erro
 	return r < 0 ? error_set(err, r, "the kernel does not delete it: %s", errno_text(r)) : 0;
 }
 
-int ublk_discard(int number, const char *name, struct error *err)
+int ublk_discard(int number, const struct frontend_mark *mark, struct error *err)
 {
+	struct ublksrv_ctrl_dev_info info;
 	struct ublk_offer offer;
-	int r;
+	int r = find(number, &offer, &info, err);
 
-	if (!exists(number))
+	if (r <= 0)
+		return r;
+	if (mark && info.ublksrv_flags != mark->owner)
 		return 0;
-	r = ublk_probe_offer(DEADLINE, &offer, err);
-	if (r == 0)
-		r = check_unserved(number, &offer, err);
+	r = check_unserved(number, &info, err);
 	if (r == 0)
 		r = remove_device(number, &offer, err);
 	return r == -ENODEV ? 0 : r;
@@ -120,8 +130,10 @@ int ublk_discard(int number, const char *name, struct error *err)
 static bool is_unstarted(int number, uint64_t owner)
 {
 	struct ublksrv_ctrl_dev_info info;
+	struct ublk_offer offer;
+	struct error ignored;
 
-	return find(number, &info) && info.ublksrv_flags == owner &&
+	return find(number, &offer, &info, &ignored) > 0 && info.ublksrv_flags == owner &&
 	       info.state == UBLK_S_DEV_DEAD && !is_open(number);
 }
 

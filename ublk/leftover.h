@@ -5,9 +5,10 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "core/frontend.h"
 
-/* The frontend's ops of these names; ublk has no name to tell by. */
+/* The frontend's ops of these names. Of a mark, the driver keeps the owner. */
 bool ublk_orphan(int number);
-bool ublk_present(int number, const char *name);
-int ublk_discard(int number, const char *name, struct error *err);
+int ublk_look(int number, const struct frontend_mark *mark, struct error *err);
+int ublk_discard(int number, const struct frontend_mark *mark, struct error *err);
 void ublk_discard_unstarted(uint64_t owner);

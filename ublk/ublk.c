@@ -240,12 +240,13 @@ static int get_info(const struct ublk *ublk, struct ublksrv_ctrl_dev_info *ret, 
 static int check_recoverable(const struct ublk *ublk, const struct ublksrv_ctrl_dev_info *info,
 			     struct error *err)
 {
+	if (info->ublksrv_flags != ublk->base.config.owner)
+		return error_set(err, -ESTALE, "somebody else has made %s", ublk->base.device);
 	if (!(info->flags & UBLK_F_USER_RECOVERY))
-		return error_set(err, -EOPNOTSUPP, "%s was made without recovery",
-				 ublk->base.device);
+		return error_set(err, -ESTALE, "%s was made without recovery", ublk->base.device);
 	if (info->max_io_buf_bytes > FRONTEND_MAX_IO ||
 	    info->nr_hw_queues > FRONTEND_HW_QUEUES_MAX || info->queue_depth > FRONTEND_DEPTH_MAX)
-		return error_set(err, -EOPNOTSUPP, "%s was made with larger limits than ours",
+		return error_set(err, -ESTALE, "%s was made with larger limits than ours",
 				 ublk->base.device);
 	return 0;
 }
@@ -575,7 +576,7 @@ const struct frontend_ops ublk_frontend = {
 	.stop = stop,
 	.destroy = destroy,
 	.resize = resize,
-	.present = ublk_present,
+	.look = ublk_look,
 	.discard = ublk_discard,
 	.discard_unstarted = ublk_discard_unstarted,
 };

@@ -118,3 +118,31 @@ check_equal "the device of a good record waits, and nothing else" \
 check "its reason is told" eventually 30 is_said nbd7 'nbd driver'
 kill_daemon
 rm -rf "$state"/*.aside "$TEST_DIR"/sys/block/nbd1*
+
+# ---- devices of which the kernel cannot tell whose they are, and those of others
+
+ublk_device() { mkdir -p "$TEST_DIR/sys/class/ublk-char/ublkc$1"; } # which answers to no command
+waits_again() { is_said "$1" .; }
+
+ublk_device 987
+record ublkb987 '.frontend = "ublk"'
+nbd_device 201 "$(identity_of "$TEST_DIR/image")"
+rm "$TEST_DIR/sys/block/nbd201/backend"
+record nbd201 .
+nbd_device 202 file:another
+record nbd202 .
+record nbd203 .
+start_daemon
+check_equal "of which the kernel cannot tell, the record is kept" "$(cd "$state" && echo nbd20* ublk*)" \
+	"nbd201.json nbd202.json.aside ublkb987.json"
+check "which the kernel has no more: that is removed" test ! -e "$state/nbd203.json"
+check "that of others is set aside with a reason" grep -q 'nbd202 is not that of the device' "$log"
+for device in ublkb987 nbd201; do
+	check "$device waits, and why is told" eventually 30 waits_again $device
+done
+rm -r "$TEST_DIR/sys/class/ublk-char/ublkc987"
+check "one that turns out to be gone fails" eventually 60 is_said ublkb987 'no device of this urbdd'
+check "and is taken away by force" "$urbd" unmap --force /dev/ublkb987
+check "with its record" test ! -e "$state/ublkb987.json"
+kill_daemon
+rm -rf "$state"/*20* "$TEST_DIR"/sys/block/nbd20*
