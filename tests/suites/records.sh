@@ -122,7 +122,7 @@ rm -rf "$state"/*.aside "$TEST_DIR"/sys/block/nbd1*
 # ---- devices of which the kernel cannot tell whose they are, and those of others
 
 ublk_device() { mkdir -p "$TEST_DIR/sys/class/ublk-char/ublkc$1"; } # which answers to no command
-waits_again() { is_said "$1" .; }
+waits_with_reason() { [[ $("$urbd" status "/dev/$1" --format json | jq -r '.devices[0] | .state + ": " + .reason') =~ ^quiesced:\ $2 ]]; }
 
 ublk_device 987
 record ublkb987 '.frontend = "ublk"'
@@ -138,7 +138,7 @@ check_equal "of which the kernel cannot tell, the record is kept" "$(cd "$state"
 check "which the kernel has no more: that is removed" test ! -e "$state/nbd203.json"
 check "that of others is set aside with a reason" grep -q 'nbd202 is not that of the device' "$log"
 for device in ublkb987 nbd201; do
-	check "$device waits, and why is told" eventually 30 waits_again $device
+	check "$device waits, and why is told" eventually 30 waits_with_reason $device ".+"
 done
 rm -r "$TEST_DIR/sys/class/ublk-char/ublkc987"
 check "one that turns out to be gone fails" eventually 60 is_said ublkb987 'no device of this urbdd'
@@ -146,3 +146,20 @@ check "and is taken away by force" "$urbd" unmap --force /dev/ublkb987
 check "with its record" test ! -e "$state/ublkb987.json"
 kill_daemon
 rm -rf "$state"/*20* "$TEST_DIR"/sys/block/nbd20*
+
+# ---- clusters that cannot be reached now
+
+rbd_record() { # NUMBER JQ-FILTER
+	nbd_device "$1" rbd:fsid:1::2:
+	record "nbd$1" '.identity = "rbd:fsid:1::2:" | .names = {type: "rbd", pool: "rbd", namespace: "", image: "foo", snapshot: ""} |
+		.access.conf = "" | '"$2"
+}
+rbd_record 301 '.access.monitors = "no-such-host.invalid"'
+rbd_record 302 '.access.monitors = "127.0.0.1:1" | .access.keyring = "/nonexistent"'
+rbd_record 303 '.access.monitors = "127.0.0.1:1" | .access.options = {no_such_option: "1"}'
+start_daemon
+check "monitors whose name is not resolved: the device waits" eventually 60 waits_with_reason nbd301 .*no-such-host
+check "a keyring that is not there: the device waits" eventually 60 waits_with_reason nbd302 .*/nonexistent
+check "an option that this librbd does not know: the device waits" eventually 60 waits_with_reason nbd303 .*no_such_option
+kill_daemon
+rm -rf "$state"/*30* "$TEST_DIR"/sys/block/nbd30*
