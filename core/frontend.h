@@ -2,8 +2,9 @@
  * A frontend makes an image a block device of the kernel. ublk/ and nbd/ each fill one ops table.
  *
  * Life of one device: create (the kernel number is reserved, nothing visible) → start (the block
- * device is there) → stop (the block device is gone) → destroy. All four block, and are called on a
- * worker thread, one at a time for a device; never on a queue thread.
+ * device is there) → stop (the block device is gone) → detach (the kernel knows nothing of it) →
+ * destroy. All five block, and are called on a worker thread, one at a time for a device; never on
+ * a queue thread.
  */
 #pragma once
 
@@ -72,7 +73,7 @@ struct frontend_ops {
 
 	/*
 	 * Makes the block device appear, ready for I/O; one that is taken back goes on, with the
-	 * requests first that were in flight. After a failure only destroy may follow.
+	 * requests first that were in flight. After a failure only detach or destroy may follow.
 	 */
 	int (*start)(struct frontend *frontend, struct error *err);
 
@@ -87,12 +88,19 @@ struct frontend_ops {
 	int (*stop)(struct frontend *frontend, bool force, unsigned deadline, struct error *err);
 
 	/*
-	 * Frees everything. Waits for requests that the image still holds (their buffers live
-	 * here), so it may block as long as the image does. Any state after create; NULL is
-	 * allowed. False when the kernel still has the device and could not be made to remove it,
-	 * or when it was to be taken back and was not.
+	 * Gives up all that the kernel has of the device, its number too; stops it by force where
+	 * that was not done. Does not wait for the image. Any state after create. False when the
+	 * kernel still has the device and could not be made to remove it, or when it was to be
+	 * taken back and was not.
 	 */
-	bool (*destroy)(struct frontend *frontend);
+	bool (*detach)(struct frontend *frontend);
+
+	/*
+	 * Frees everything; detaches first where that was not done. Waits for requests that the
+	 * image still holds (their buffers live here), so it may block as long as the image does.
+	 * Any state after create; NULL is allowed.
+	 */
+	void (*destroy)(struct frontend *frontend);
 
 	/* The image's size changed to @size bytes. -EOPNOTSUPP where the kernel cannot follow. */
 	int (*resize)(struct frontend *frontend, uint64_t size, struct error *err);
@@ -131,4 +139,5 @@ struct frontend {
 	char device[32];    /* "/dev/ublkb0" */
 	char features[128]; /* words on what the kernel granted, for status */
 	bool ending;	    /* stop has begun to take the device away: it serves nobody any more */
+	bool detached;	    /* detach was called */
 };

@@ -138,17 +138,21 @@ void device_put(struct device *device)
 		device_free(device);
 }
 
-static void destroy_frontend(struct device *device)
+/* What the kernel has of it, then the record of that. */
+static void detach(struct device *device)
 {
-	char path[sizeof(device->frontend->device)];
+	struct devices *devices = device->devices;
+	struct frontend *frontend = device->frontend;
 
-	if (!device->frontend)
-		return;
-	memcpy(path, device->frontend->device, sizeof(path));
-	if (!device->frontend->ops->destroy(device->frontend))
-		log_error("The kernel does not let go of %s; its record is kept.", path);
-	else if (device->record)
-		record_remove(device->devices->config.records, path, device->record);
+	if (frontend && !frontend->ops->detach(frontend))
+		log_error("The kernel does not let go of %s; its record is kept.",
+			  frontend->device);
+	else if (frontend && device->record)
+		record_remove(devices->config.records, frontend->device, device->record);
+	pthread_mutex_lock(&devices->lock);
+	device->detached = true;
+	pthread_cond_broadcast(&devices->changed);
+	pthread_mutex_unlock(&devices->lock);
 }
 
 static void *release_main(void *data)
@@ -156,7 +160,9 @@ static void *release_main(void *data)
 	struct device *device = data;
 	struct devices *devices = device->devices;
 
-	destroy_frontend(device);
+	detach(device);
+	if (device->frontend)
+		device->frontend->ops->destroy(device->frontend);
 	opener_close(devices->config.clients, &device->opened);
 	pthread_mutex_lock(&devices->lock);
 	device->released = true;
@@ -173,7 +179,8 @@ static void start_release(struct device *device)
 		release_main(device);
 }
 
-bool device_release(struct device *device, const struct timespec *deadline)
+bool device_release(struct device *device, const struct timespec *deadline,
+		    const struct timespec *image_deadline)
 {
 	struct devices *devices = device->devices;
 	bool released;
@@ -184,7 +191,9 @@ bool device_release(struct device *device, const struct timespec *deadline)
 	pthread_mutex_unlock(&devices->lock);
 	start_release(device);
 	pthread_mutex_lock(&devices->lock);
-	while (!device->released && wait_change(devices, deadline))
+	while (!device->detached && wait_change(devices, deadline))
+		;
+	while (!device->released && wait_change(devices, image_deadline))
 		;
 	released = device->released;
 	device_put(device);

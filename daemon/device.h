@@ -14,9 +14,9 @@
  * moved a device to `mapping`, `resizing` or `stopping` works on it, without the lock; the others
  * wait for the next change or for their deadline.
  *
- * What is left of a device (frontend memory, image, client) is released on a thread of its own,
- * because an image of a dead cluster can hold its requests for ever. The record goes last, and only
- * when the kernel has nothing of the device left.
+ * What is left of a device is released on a thread of its own: first what the kernel has of it,
+ * then the record, but only when the kernel has nothing left; then frontend memory, image and
+ * client, which an image of a dead cluster can hold for ever.
  */
 #pragma once
 
@@ -56,6 +56,7 @@ struct device {
 	struct list entry; /* in devices.table; everything below is guarded by devices.lock */
 	enum device_state state;
 	unsigned id;
+	bool detached; /* the kernel has been told to forget it */
 	bool released;
 	unsigned references; /* of the table or whoever made it, and of threads that look at it */
 	char path[32];	     /* "/dev/ublkb0"; "" until it is known */
@@ -112,10 +113,12 @@ void device_put(struct device *device);
 void device_free(struct device *device);
 
 /*
- * Releases a device that is in no table (any more), waiting until @deadline at most. The caller may
- * not touch it afterwards. False when it takes longer; it goes on by itself then.
+ * Releases a device that is in no table (any more), waiting until @deadline at most for the kernel
+ * to let go of it, and until @image_deadline for its image. The caller may not touch it afterwards.
+ * False when it takes longer; it goes on by itself then.
  */
-bool device_release(struct device *device, const struct timespec *deadline);
+bool device_release(struct device *device, const struct timespec *deadline,
+		    const struct timespec *image_deadline);
 
 /*
  * With the lock: closes what is open on a thread of its own, because a cluster that does not answer

@@ -14,6 +14,9 @@
 #include "daemon/records.h"
 #include "daemon/reporter.h"
 
+#define UNDO_TIMEOUT \
+	5 /* seconds that a map which failed waits for the kernel to forget its device */
+
 static json_t *map_result(const struct device *device, bool existing)
 {
 	return json_pack("{s:i, s:s, s:s, s:b, s:b}", "id", device->id, "device",
@@ -296,6 +299,7 @@ static int map_entered(struct device *device, const struct map_request *request,
 		       const struct timespec *deadline, json_t **ret, struct error *err)
 {
 	char spec[DEVICE_SPEC_MAX];
+	struct timespec late;
 	int r;
 
 	r = open_identified(device, request, err);
@@ -307,7 +311,8 @@ static int map_entered(struct device *device, const struct map_request *request,
 		r = device_start(device, request, deadline, err);
 	if (r < 0) {
 		leave_table(device);
-		device_release(device, deadline);
+		late = deadline_in(UNDO_TIMEOUT);
+		device_release(device, &late, deadline);
 		return r;
 	}
 	device_spec(device, spec);

@@ -14,6 +14,9 @@
 /* How a device is taken away: only if nobody uses it, or whoever does. */
 enum stop_mode { STOP_UNUSED, STOP_FORCED };
 
+/* Seconds that an unmap by force waits for the image, once the kernel has nothing of the device. */
+#define FORCED_CLOSE 4
+
 static int not_mapped(const struct unmap_request *request, struct error *err)
 {
 	char spec[DEVICE_SPEC_MAX];
@@ -154,6 +157,7 @@ static int stop_device(struct device *device, enum stop_mode mode, const struct 
 		       struct error *err)
 {
 	char spec[DEVICE_SPEC_MAX], path[sizeof(device->path)];
+	struct timespec moment;
 	int r;
 
 	if (!device->frontend)
@@ -166,9 +170,9 @@ static int stop_device(struct device *device, enum stop_mode mode, const struct 
 		return r;
 	}
 	leave_table(device);
-	if (!device_release(device, deadline))
-		log_warning("%s (%s): the storage still holds requests; they are given up", path,
-			    spec);
+	moment = deadline_in(FORCED_CLOSE);
+	if (!device_release(device, deadline, mode == STOP_FORCED ? &moment : deadline))
+		log_warning("%s (%s): its storage does not let go of the image yet", path, spec);
 	log_info("%s (%s) is unmapped%s", path, spec, mode == STOP_FORCED ? ", forced" : "");
 	return 0;
 }

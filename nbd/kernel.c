@@ -560,30 +560,39 @@ static int nbd_stop(struct frontend *frontend, bool force, unsigned deadline, st
 	return await_gone(kernel, end, err);
 }
 
-static bool nbd_destroy(struct frontend *frontend)
+static bool nbd_detach(struct frontend *frontend)
 {
+	struct nbd_kernel *kernel = kernel_of(frontend);
 	struct error ignored = ERROR_NONE;
-	struct nbd_kernel *kernel;
 	bool gone;
 
-	if (!frontend)
-		return true;
-	kernel = kernel_of(frontend);
+	frontend->detached = true;
 	set_live(kernel, false);
 	stop_links(kernel, NBD_STOP_NOW);
 	/* A start that failed half way has left it connected. */
 	gone = kernel->connected ? nbd_netlink_disconnect(frontend->number, &ignored) == 0
 				 : !frontend->config.take_back;
+	unreserve(frontend->number);
+	return gone;
+}
+
+static void nbd_destroy(struct frontend *frontend)
+{
+	struct nbd_kernel *kernel;
+
+	if (!frontend)
+		return;
+	kernel = kernel_of(frontend);
+	if (!frontend->detached)
+		nbd_detach(frontend);
 	pthread_mutex_lock(&kernel->lock);
 	while (kernel->nr_connections > 0)
 		pthread_cond_wait(&kernel->closed, &kernel->lock);
 	pthread_mutex_unlock(&kernel->lock);
-	unreserve(frontend->number);
 	pthread_cond_destroy(&kernel->closed);
 	pthread_mutex_destroy(&kernel->lock);
 	free(kernel->identifier);
 	free(kernel);
-	return gone;
 }
 
 static int nbd_resize(struct frontend *frontend, uint64_t size, struct error *err)
@@ -693,6 +702,7 @@ const struct frontend_ops nbd_frontend = {
 	.create = nbd_create,
 	.start = nbd_start,
 	.stop = nbd_stop,
+	.detach = nbd_detach,
 	.destroy = nbd_destroy,
 	.resize = nbd_resize,
 	.look = nbd_look,

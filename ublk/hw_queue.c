@@ -186,10 +186,16 @@ static void init_tag(struct hw_queue *hwq, unsigned index)
 	tag->request.done = tag_done;
 }
 
-static void hw_queue_free(struct hw_queue *hwq)
+void ublk_hw_queue_detach(struct hw_queue *hwq)
 {
 	if (hwq->descs)
 		munmap((void *)hwq->descs, hwq->descs_size);
+	hwq->descs = NULL;
+}
+
+static void hw_queue_free(struct hw_queue *hwq)
+{
+	ublk_hw_queue_detach(hwq);
 	if (hwq->buffers)
 		munmap(hwq->buffers, hwq->buffers_size);
 	sem_destroy(&hwq->fence);

@@ -22,7 +22,7 @@
 struct hw_queue;
 
 struct hw_queue_config {
-	int char_fd;	/* /dev/ublkcN, open for the life of the queue */
+	int char_fd;	/* /dev/ublkcN, open until the queue is detached */
 	unsigned index; /* of the queue in its device */
 	unsigned depth;
 	struct queue *home;
@@ -52,6 +52,12 @@ unsigned ublk_hw_queue_watched(const struct hw_queue *hwq);
 /* Tags that the kernel has not given back, and requests that the image holds. */
 unsigned ublk_hw_queue_live(const struct hw_queue *hwq);
 unsigned ublk_hw_queue_at_image(const struct hw_queue *hwq);
+
+/*
+ * Lets go of the kernel's descriptors, which keep /dev/ublkcN. No tag may be live; the image may
+ * still hold requests. Not the home thread.
+ */
+void ublk_hw_queue_detach(struct hw_queue *hwq);
 
 /* Both counters must be 0. Not the home thread. NULL is allowed. */
 void ublk_hw_queue_destroy(struct hw_queue *hwq);

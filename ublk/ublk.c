@@ -31,8 +31,8 @@
 	 UBLK_F_UPDATE_SIZE)
 
 /*
- * One device. Its steps are undone in reverse by destroy(), which must manage every half-made
- * state: each member that a step makes says by itself whether it is there.
+ * One device. Its steps are undone in reverse by detach() and destroy(), which must manage every
+ * half-made state: each member that a step makes says by itself whether it is there.
  */
 struct ublk {
 	struct frontend base;
@@ -509,7 +509,7 @@ static int stop(struct frontend *frontend, bool force, unsigned deadline, struct
 	return r < 0 ? r : stop_device(ublk, &patience, err);
 }
 
-/* Destroy. */
+/* Detach and destroy. */
 
 /* Not while we hold /dev/ublkcN: the kernel would wait for us with a lock that every other ublk
  * device needs. */
@@ -521,31 +521,47 @@ static bool delete_device(struct ublk *ublk)
 	return r >= 0 || r == -ENODEV; /* somebody else may have removed it */
 }
 
-static bool destroy(struct frontend *frontend)
+static void close_char_device(struct ublk *ublk)
 {
-	struct error ignored;
-	struct ublk *ublk;
-	bool gone;
+	for (unsigned i = 0; i < ublk->nr_hw_queues; i++)
+		ublk_hw_queue_detach(ublk->hw_queues[i]);
+	if (ublk->char_fd >= 0)
+		close(ublk->char_fd);
+	ublk->char_fd = -1;
+	ublk_node_remove(&ublk->char_node);
+}
 
-	if (!frontend)
-		return true;
-	ublk = ublk_of(frontend);
+static bool detach(struct frontend *frontend)
+{
+	struct ublk *ublk = ublk_of(frontend);
+	struct error ignored;
+
+	frontend->detached = true;
 	/* To stop a device that is taken back would lose what it holds: another try may get it. */
 	if (ublk->offered && ublk->base.config.take_back && !ublk->added)
 		return false;
-	/* If even this fails the kernel hangs with our tags: they and their memory are left to it.
-	 */
 	if (ublk->offered && stop(frontend, true, frontend->config.deadline, &ignored) < 0)
 		return false;
+	close_char_device(ublk);
+	return ublk->added ? delete_device(ublk) : !ublk->base.config.take_back;
+}
+
+static void destroy(struct frontend *frontend)
+{
+	struct ublk *ublk;
+
+	if (!frontend)
+		return;
+	ublk = ublk_of(frontend);
+	if (!frontend->detached)
+		detach(frontend);
+	/* The kernel hangs with our tags: they and their memory are left to it. */
+	if (ublk->offered)
+		return;
 	wait_zero(ublk, ublk_hw_queue_at_image, 0);
 	for (unsigned i = 0; i < ublk->nr_hw_queues; i++)
 		ublk_hw_queue_destroy(ublk->hw_queues[i]);
-	if (ublk->char_fd >= 0)
-		close(ublk->char_fd);
-	ublk_node_remove(&ublk->char_node);
-	gone = ublk->added ? delete_device(ublk) : !ublk->base.config.take_back;
 	ublk_free(ublk);
-	return gone;
 }
 
 static int resize(struct frontend *frontend, uint64_t size, struct error *err)
@@ -574,6 +590,7 @@ const struct frontend_ops ublk_frontend = {
 	.create = create,
 	.start = start,
 	.stop = stop,
+	.detach = detach,
 	.destroy = destroy,
 	.resize = resize,
 	.look = ublk_look,
