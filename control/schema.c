@@ -407,7 +407,9 @@ const struct control_method control_methods[] = {
 	  .params = { drain_params },
 	  .results = { drain_results },
 	  .errors = "ENXIO (not mapped; nothing else gives it), EBUSY (it waits for its storage), "
-		    "ETIMEDOUT (what is in flight is not answered; the device goes on)" },
+		    "ETIMEDOUT (what is in flight is not answered, and the device goes on; or the "
+		    "image is not closed yet, and the device is held until resume), ECANCELED (an "
+		    "unmap by force takes it away)" },
 	{ .name = "resume",
 	  .doc = "Opens the image of a drained device again; its I/O goes on.",
 	  .params = { drain_params },

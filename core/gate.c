@@ -173,12 +173,12 @@ static bool is_idle(struct gate *gate)
 	return atomic_load_explicit(&gate->image.in_flight, memory_order_acquire) <= waiting;
 }
 
-bool gate_wait_idle(struct gate *gate, const struct timespec *deadline)
+bool gate_wait_idle(struct gate *gate, const struct timespec *deadline, const atomic_uint *cancel)
 {
 	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000 * 1000 };
 
 	while (!is_idle(gate)) {
-		if (is_past(deadline))
+		if (is_past(deadline) || (cancel && atomic_load(cancel) > 0))
 			return false;
 		nanosleep(&pause, NULL);
 	}

@@ -42,9 +42,9 @@ void gate_hold(struct gate *gate);
 
 /*
  * Waits until the image behind a held gate has answered all that it had. False when @deadline
- * (CLOCK_MONOTONIC) passes first.
+ * (CLOCK_MONOTONIC) passes first, or somebody makes @cancel other than 0; it may be NULL.
  */
-bool gate_wait_idle(struct gate *gate, const struct timespec *deadline);
+bool gate_wait_idle(struct gate *gate, const struct timespec *deadline, const atomic_uint *cancel);
 
 /* Of a held gate: the image behind it, which is the caller's then; NULL where there is none. */
 struct image *gate_take_inner(struct gate *gate);

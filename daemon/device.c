@@ -203,6 +203,7 @@ bool device_release(struct device *device, const struct timespec *deadline,
 
 struct aside {
 	struct devices *devices;
+	struct device *device; /* a reference, or NULL */
 	struct opened opened;
 };
 
@@ -213,6 +214,10 @@ static void *aside_main(void *data)
 
 	opener_close(devices->config.clients, &aside->opened);
 	pthread_mutex_lock(&devices->lock);
+	if (aside->device) {
+		aside->device->closing = false;
+		device_put(aside->device);
+	}
 	devices->releasing--;
 	pthread_cond_broadcast(&devices->changed);
 	pthread_mutex_unlock(&devices->lock);
@@ -220,20 +225,34 @@ static void *aside_main(void *data)
 	return NULL;
 }
 
-void close_aside(struct devices *devices, struct opened *opened)
+/* With the lock, which the thread needs before it can count down. */
+static bool start_aside(struct devices *devices, struct device *device, struct opened *opened)
 {
-	struct aside *aside;
+	struct aside *aside = malloc(sizeof(*aside));
+	bool started;
 
-	if (!opened->image && !opened->client)
-		return;
-	aside = malloc(sizeof(*aside));
 	if (aside)
-		*aside = (struct aside){ devices, *opened };
-	if (aside && thread_detached(aside_main, aside) == 0) {
-		devices->releasing++; /* before the thread can count down: we have the lock */
+		*aside = (struct aside){ devices, device, *opened };
+	*opened = (struct opened){ 0 };
+	started = aside && thread_detached(aside_main, aside) == 0;
+	if (started) {
+		devices->releasing++;
 	} else {
 		log_error("No thread can be had to close an image: it stays open.");
 		free(aside);
 	}
-	*opened = (struct opened){ 0 };
+	return started;
+}
+
+void close_aside(struct devices *devices, struct opened *opened)
+{
+	if (opened->image || opened->client)
+		(void)start_aside(devices, NULL, opened);
+}
+
+void device_close_aside(struct device *device, struct opened *opened)
+{
+	device->closing = true;
+	if (start_aside(device->devices, device, opened))
+		device_get(device);
 }

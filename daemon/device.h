@@ -62,6 +62,9 @@ struct device {
 	char path[32];	     /* "/dev/ublkb0"; "" until it is known */
 	char reason[ERROR_TEXT_MAX]; /* why it serves nobody or its I/O waits; "" otherwise */
 	struct stall stall;
+	atomic_uint forcing; /* unmaps by force that wait for who works on it, and who gives way */
+	bool closing;	     /* the image that it had is not closed yet, see device_close_image() */
+	bool resuming;	     /* quiesced, and somebody opens its image for it */
 
 	/* Set once before the device is inserted. */
 	struct devices *devices;
@@ -126,6 +129,9 @@ bool device_release(struct device *device, const struct timespec *deadline,
  */
 void close_aside(struct devices *devices, struct opened *opened);
 
+/* With the lock: likewise, but for a device, which is `closing` meanwhile. */
+void device_close_aside(struct device *device, struct opened *opened);
+
 /* Strings are the device's. */
 void device_names(const struct device *device, struct image_names *ret);
 
@@ -152,8 +158,15 @@ int device_start(struct device *device, const struct map_request *request,
 /* map.c: writes its record anew. */
 int device_write_record(struct device *device, struct error *err) warn_unused;
 
-/* map.c: from now on its present client is one of the former. */
+/* map.c: from now on its present client, which is cut off, is one of the former. */
 void device_remember_client(struct device *device);
+
+/* map.c: its image is about to be closed, which lets the lock go: the record does not claim it any
+ * more. */
+void device_give_lock(struct device *device);
+
+/* map.c: all of @opened but the image, which is behind the gate. */
+void device_set_opened(struct device *device, const struct opened *opened);
 
 /*
  * map.c: before anything is written through an open image: the record names its client, then the
@@ -164,11 +177,15 @@ int device_take_lock(struct device *device, const struct map_request *request,
 		     struct error *err) warn_unused;
 
 /*
- * drain.c: holds the I/O of a device that the caller works on, and closes its image; the record
- * says that nobody has it open. False when the image still had requests at @deadline: only held
- * then.
+ * drain.c: holds the I/O of a device that the caller works on, and closes its image, until
+ * @deadline at most, or until an unmap by force wants it.
  */
-bool device_close_image(struct device *device, const struct timespec *deadline);
+enum image_end {
+	IMAGE_HELD,    /* it still has requests: the I/O is only held */
+	IMAGE_CLOSING, /* it goes on being closed by itself; the record still names its client */
+	IMAGE_CLOSED   /* the record says that nobody has it open */
+};
+enum image_end device_close_image(struct device *device, const struct timespec *deadline);
 
 /*
  * replace.c: a device whose image was closed goes on with @opened, which @request asked for, and is
@@ -211,6 +228,13 @@ struct device *find_path(struct devices *devices, const char *path);
 static inline bool device_is_idle(const struct device *device)
 {
 	return device->state == DEVICE_LIVE || device->state == DEVICE_FAILED;
+}
+
+/* With the lock. Somebody works on it, which will end. */
+static inline bool device_is_busy(const struct device *device)
+{
+	return device->state == DEVICE_MAPPING || device->state == DEVICE_RESIZING ||
+	       device->state == DEVICE_STOPPING;
 }
 
 /* With the lock. The device gets its id and is mapping. */

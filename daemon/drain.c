@@ -16,9 +16,7 @@ static int find_idle(struct devices *devices, const char *path, const struct tim
 {
 	struct device *device;
 
-	while ((device = find_path(devices, path)) &&
-	       (device->state == DEVICE_MAPPING || device->state == DEVICE_RESIZING ||
-		device->state == DEVICE_STOPPING))
+	while ((device = find_path(devices, path)) && (device_is_busy(device) || device->resuming))
 		if (!wait_change(devices, deadline))
 			return error_set(err, -ETIMEDOUT,
 					 "Somebody else works on %s, and that did not end in time. "
@@ -35,41 +33,126 @@ static bool is_drained(const struct device *device)
 	return device->state == DEVICE_QUIESCED && device->frontend;
 }
 
-/* Moves the device from live or drained to mapping. 1: it was as it is wanted already. */
-static int begin(struct devices *devices, const char *path, bool drain,
-		 const struct timespec *deadline, struct device **ret, struct error *err)
+/* With the lock. */
+static int check_state(const struct device *device, bool fits, struct error *err)
+{
+	if (fits)
+		return 0;
+	return error_set(err, -EBUSY, "%s waits for its storage: %s.", device->path,
+			 *device->reason ? device->reason : "see urbd status");
+}
+
+static int taken_away(const char *path, struct error *err)
+{
+	return error_set(err, -ECANCELED, "%s is being unmapped by force.", path);
+}
+
+/* Draining. */
+
+static bool await_closed(struct device *device, const struct timespec *deadline)
+{
+	struct devices *devices = device->devices;
+	bool closed;
+
+	pthread_mutex_lock(&devices->lock);
+	while (device->closing && atomic_load(&device->forcing) == 0 &&
+	       wait_change(devices, deadline))
+		;
+	closed = !device->closing;
+	pthread_mutex_unlock(&devices->lock);
+	return closed;
+}
+
+/* The lock goes with the image, and may be anybody's before the record can say so. */
+static void begin_close(struct device *device)
+{
+	struct opened old = { .image = gate_take_inner(device->gate),
+			      .client = device->opened.client };
+
+	device_give_lock(device);
+	device_set_opened(device, &(struct opened){ 0 });
+	pthread_mutex_lock(&device->devices->lock);
+	device_close_aside(device, &old);
+	pthread_mutex_unlock(&device->devices->lock);
+}
+
+enum image_end device_close_image(struct device *device, const struct timespec *deadline)
+{
+	struct error err = ERROR_NONE;
+
+	gate_hold(device->gate);
+	if (!gate_wait_idle(device->gate, deadline, &device->forcing))
+		return IMAGE_HELD;
+	begin_close(device);
+	if (!await_closed(device, deadline))
+		return IMAGE_CLOSING;
+	if (device_write_record(device, &err) < 0)
+		log_warning("%s", err.text);
+	return IMAGE_CLOSED;
+}
+
+/* Moves the device from live to mapping. 1: it is drained already. */
+static int begin_drain(struct devices *devices, const char *path, const struct timespec *deadline,
+		       struct device **ret, struct error *err)
 {
 	int r;
 
 	pthread_mutex_lock(&devices->lock);
 	r = find_idle(devices, path, deadline, ret, err);
-	if (r == 0 && (drain ? is_drained(*ret) : (*ret)->state == DEVICE_LIVE))
+	if (r == 0 && is_drained(*ret))
 		r = 1;
-	else if (r == 0 && (drain ? (*ret)->state == DEVICE_LIVE : is_drained(*ret)))
-		(*ret)->state = DEVICE_MAPPING;
 	else if (r == 0)
-		r = error_set(err, -EBUSY, "%s waits for its storage: %s.", path,
-			      *(*ret)->reason ? (*ret)->reason : "see urbd status");
+		r = check_state(*ret, (*ret)->state == DEVICE_LIVE, err);
+	if (r == 0)
+		(*ret)->state = DEVICE_MAPPING;
 	pthread_mutex_unlock(&devices->lock);
 	return r;
 }
 
-bool device_close_image(struct device *device, const struct timespec *deadline)
+static int go_on_undrained(struct device *device, unsigned timeout, struct error *err)
 {
-	struct error err = ERROR_NONE;
+	if (atomic_load(&device->forcing) > 0)
+		taken_away(device->path, err);
+	else
+		error_set(err, -ETIMEDOUT,
+			  "The storage of %s did not answer what was in flight within %u s; the "
+			  "device goes on.",
+			  device->path, timeout);
+	gate_resume(device->gate, gate_take_inner(device->gate));
+	set_state(device, DEVICE_LIVE);
+	return err->code;
+}
 
-	gate_hold(device->gate);
-	if (!gate_wait_idle(device->gate, deadline))
-		return false;
-	image_close(gate_take_inner(device->gate));
-	client_pool_put(device->devices->config.clients, device->opened.client);
-	device->opened.client = NULL;
-	device->opened.rbd = NULL;
-	device->opened.locked = device->former_held = false;
-	*device->former = '\0';
-	if (device_write_record(device, &err) < 0)
-		log_warning("%s", err.text);
-	return true;
+static int stay_closing(struct device *device, unsigned timeout, struct error *err)
+{
+	if (atomic_load(&device->forcing) > 0)
+		taken_away(device->path, err);
+	else
+		error_set(
+			err, -ETIMEDOUT,
+			"The I/O of %s is held, but its storage did not let go of the image within "
+			"%u s; it is drained when the storage does.",
+			device->path, timeout);
+	device_set_reason(device, DRAINED);
+	set_state(device, DEVICE_QUIESCED);
+	return err->code;
+}
+
+static int drain(struct device *device, unsigned timeout, const struct timespec *deadline,
+		 struct error *err)
+{
+	switch (device_close_image(device, deadline)) {
+	case IMAGE_HELD:
+		return go_on_undrained(device, timeout, err);
+	case IMAGE_CLOSING:
+		return stay_closing(device, timeout, err);
+	case IMAGE_CLOSED:
+		break;
+	}
+	device_set_reason(device, DRAINED);
+	log_info("%s is drained", device->path);
+	set_state(device, DEVICE_QUIESCED);
+	return 0;
 }
 
 int devices_drain(struct devices *devices, const char *path, unsigned timeout, json_t **ret,
@@ -77,24 +160,88 @@ int devices_drain(struct devices *devices, const char *path, unsigned timeout, j
 {
 	struct timespec deadline = deadline_in(timeout);
 	struct device *device;
-	int r = begin(devices, path, true, &deadline, &device, err);
+	int r = begin_drain(devices, path, &deadline, &device, err);
 
+	if (r == 0)
+		r = drain(device, timeout, &deadline, err);
 	if (r < 0)
 		return r;
-	if (r == 0 && !device_close_image(device, &deadline)) {
-		gate_resume(device->gate, gate_take_inner(device->gate));
-		set_state(device, DEVICE_LIVE);
-		return error_set(err, -ETIMEDOUT,
-				 "The storage of %s did not answer what was in flight within %u s; "
-				 "the device goes on.",
-				 path, timeout);
-	}
-	if (r == 0) {
-		device_set_reason(device, DRAINED);
-		log_info("%s is drained", path);
-		set_state(device, DEVICE_QUIESCED);
-	}
 	*ret = json_pack("{s:s}", "device", path);
+	return 0;
+}
+
+/* Resuming. The device stays quiesced until its image is open: an unmap by force may have it. */
+
+/* 1: it is live already. */
+static int begin_resume(struct devices *devices, const char *path, const struct timespec *deadline,
+			struct device **ret, struct error *err)
+{
+	int r;
+
+	pthread_mutex_lock(&devices->lock);
+	r = find_idle(devices, path, deadline, ret, err);
+	if (r == 0 && (*ret)->state == DEVICE_LIVE)
+		r = 1;
+	else if (r == 0)
+		r = check_state(*ret, is_drained(*ret), err);
+	if (r == 0) {
+		(*ret)->resuming = true;
+		device_get(*ret);
+	}
+	pthread_mutex_unlock(&devices->lock);
+	return r;
+}
+
+static void end_resume(struct device *device)
+{
+	struct devices *devices = device->devices;
+
+	pthread_mutex_lock(&devices->lock);
+	device->resuming = false;
+	device_put(device);
+	pthread_cond_broadcast(&devices->changed);
+	pthread_mutex_unlock(&devices->lock);
+}
+
+static bool claim_drained(struct device *device)
+{
+	struct devices *devices = device->devices;
+	bool claimed;
+
+	pthread_mutex_lock(&devices->lock);
+	claimed = device->state == DEVICE_QUIESCED && !devices->leaving;
+	if (claimed)
+		device->state = DEVICE_MAPPING;
+	pthread_mutex_unlock(&devices->lock);
+	return claimed;
+}
+
+static int resume(struct device *device, const struct timespec *deadline, struct error *err)
+{
+	struct client_pool *clients = device->devices->config.clients;
+	struct map_request request;
+	struct opened opened;
+	int r;
+
+	if (!await_closed(device, deadline))
+		return error_set(err, -ETIMEDOUT,
+				 "%s stays drained: its storage has not let go of the image yet.",
+				 device->path);
+	device_request(device, &request);
+	request.timeout = deadline_left(deadline);
+	r = opener_open_claimed(clients, &request, &opened, err);
+	if (r < 0)
+		return error_prefix(err, "%s stays drained: ", device->path);
+	if (!claim_drained(device)) {
+		opener_close(clients, &opened);
+		return taken_away(device->path, err);
+	}
+	r = device_attach(device, &request, &opened, err);
+	if (r < 0) {
+		set_state(device, DEVICE_QUIESCED);
+		return error_prefix(err, "%s stays drained: ", device->path);
+	}
+	log_info("%s goes on", device->path);
 	return 0;
 }
 
@@ -102,25 +249,15 @@ int devices_resume(struct devices *devices, const char *path, unsigned timeout, 
 		   struct error *err)
 {
 	struct timespec deadline = deadline_in(timeout);
-	struct map_request request;
-	struct opened opened;
 	struct device *device;
-	int r = begin(devices, path, false, &deadline, &device, err);
+	int r = begin_resume(devices, path, &deadline, &device, err);
 
+	if (r == 0) {
+		r = resume(device, &deadline, err);
+		end_resume(device);
+	}
 	if (r < 0)
 		return r;
-	if (r == 0) {
-		device_request(device, &request);
-		request.timeout = deadline_left(&deadline);
-		r = opener_open_claimed(devices->config.clients, &request, &opened, err);
-		if (r == 0)
-			r = device_attach(device, &request, &opened, err);
-		if (r < 0) {
-			set_state(device, DEVICE_QUIESCED);
-			return error_prefix(err, "%s stays drained: ", path);
-		}
-		log_info("%s goes on", path);
-	}
 	*ret = json_pack("{s:s}", "device", path);
 	return 0;
 }

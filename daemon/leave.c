@@ -14,11 +14,11 @@ struct leaver {
 	const struct timespec *deadline;
 };
 
-/* What the image has not answered by the deadline may be stored later: its client stays in the
- * record, to be fenced. */
+/* What the image has not answered by the deadline, or holds in its cache, may be stored later: its
+ * client stays in the record, to be fenced. */
 static void leave_device(struct device *device, const struct timespec *deadline)
 {
-	if (device_close_image(device, deadline))
+	if (device_close_image(device, deadline) == IMAGE_CLOSED)
 		log_info("%s waits in the kernel for the next urbdd", device->path);
 	else
 		log_warning("%s: the storage does not answer; its requests are left to the next "

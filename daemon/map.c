@@ -148,6 +148,24 @@ void device_remember_client(struct device *device)
 	memcpy(device->former, clients, sizeof(device->former));
 }
 
+void device_set_opened(struct device *device, const struct opened *opened)
+{
+	device->opened.client = opened->client;
+	device->opened.rbd = opened->rbd;
+	device->opened.locked = opened->locked;
+}
+
+void device_give_lock(struct device *device)
+{
+	struct error err = ERROR_NONE;
+
+	if (!device->opened.locked)
+		return;
+	device->opened.locked = false;
+	if (device_write_record(device, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 int device_take_lock(struct device *device, const struct map_request *request, struct error *err)
 {
 	bool had_former = *device->former;

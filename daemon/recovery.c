@@ -85,26 +85,13 @@ static bool claim(struct device *device, const struct opened *opened)
 	return claimed;
 }
 
-/* The lock may be ours now, and the record say so; it goes with the image. */
-static void let_lock_go(struct device *device)
-{
-	struct error err = ERROR_NONE;
-
-	if (device->opened.locked) {
-		device->opened.locked = false;
-		if (device_write_record(device, &err) < 0)
-			log_warning("%s", err.text);
-	}
-	device_remember_client(device);
-}
-
 /* As it was: the kernel has the device, nobody its image. */
 static void take_apart(struct device *device)
 {
 	struct devices *devices = device->devices;
 	struct frontend *frontend;
 
-	let_lock_go(device);
+	device_give_lock(device); /* it goes with the image */
 	pthread_mutex_lock(&devices->lock);
 	frontend = device->frontend;
 	device->frontend = NULL;

@@ -27,14 +27,6 @@ void device_cut_off(void *data)
 		sem_post(&device->devices->cut_off);
 }
 
-/* The image behind the gate is not device->opened's: that is the gate's own. */
-static void set_opened(struct device *device, const struct opened *opened)
-{
-	device->opened.client = opened->client;
-	device->opened.rbd = opened->rbd;
-	device->opened.locked = opened->locked;
-}
-
 /* Closing asks a cluster that does not talk to this client any more: it may take long. */
 static void close_old(struct device *device, struct image *inner)
 {
@@ -43,7 +35,7 @@ static void close_old(struct device *device, struct image *inner)
 
 	if (old.client)
 		client_pool_retire(devices->config.clients, old.client);
-	set_opened(device, &(struct opened){ 0 });
+	device_set_opened(device, &(struct opened){ 0 });
 	pthread_mutex_lock(&devices->lock);
 	close_aside(devices, &old);
 	pthread_mutex_unlock(&devices->lock);
@@ -95,7 +87,7 @@ static bool detach(struct device *device)
 	gate_hold(device->gate);
 	do
 		deadline = deadline_in(1);
-	while (!gate_wait_idle(device->gate, &deadline) && is_blocked(device));
+	while (!gate_wait_idle(device->gate, &deadline, NULL) && is_blocked(device));
 	if (!claim(device))
 		return false;
 	close_old(device, gate_take_inner(device->gate));
@@ -108,11 +100,10 @@ int device_attach(struct device *device, const struct map_request *request, stru
 {
 	int r;
 
-	set_opened(device, opened);
+	device_set_opened(device, opened);
 	r = device_take_lock(device, request, err);
 	if (r < 0) {
-		device_remember_client(device);
-		set_opened(device, &(struct opened){ 0 });
+		device_set_opened(device, &(struct opened){ 0 });
 		opener_close(device->devices->config.clients, opened);
 		return r;
 	}

@@ -57,13 +57,6 @@ static struct device *find_named(struct devices *devices, const struct unmap_req
 	return found;
 }
 
-/* With the lock: somebody works on it, which will end. */
-static bool is_busy(const struct device *device)
-{
-	return device->state == DEVICE_MAPPING || device->state == DEVICE_RESIZING ||
-	       device->state == DEVICE_STOPPING;
-}
-
 /* With the lock. Its I/O waits for an image: to stop it is to lose that. */
 static int check_not_waiting(const struct device *device, struct error *err)
 {
@@ -78,14 +71,30 @@ static int check_not_waiting(const struct device *device, struct error *err)
 			 device->path, *device->reason ? device->reason : "being opened");
 }
 
+/* With the lock. By force: who works on it is told to give way, if it can. */
+static bool wait_for(struct device *device, bool force, const struct timespec *deadline)
+{
+	struct devices *devices = device->devices;
+	bool changed;
+
+	device_get(device);
+	if (force && atomic_fetch_add(&device->forcing, 1) == 0)
+		pthread_cond_broadcast(&devices->changed);
+	changed = wait_change(devices, deadline);
+	if (force)
+		atomic_fetch_sub(&device->forcing, 1);
+	device_put(device);
+	return changed;
+}
+
 /* With the lock: makes the caller the one that stops the device; *ret is NULL if that failed. */
 static int begin_stop(struct devices *devices, const struct unmap_request *request,
 		      const struct timespec *deadline, struct device **ret, struct error *err)
 {
 	struct device *device;
 
-	while ((device = find_named(devices, request, err)) && is_busy(device))
-		if (!wait_change(devices, deadline))
+	while ((device = find_named(devices, request, err)) && device_is_busy(device))
+		if (!wait_for(device, request->force, deadline))
 			return error_set(
 				err, -ETIMEDOUT,
 				"It is being mapped or unmapped by somebody else, and that did "

@@ -5,18 +5,20 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/parse.h"
 
 #define ANY_OP	     REQUEST_OPS
+#define CLOSE_OP     (REQUEST_OPS + 1)
 #define DELAY_MAX_MS 3600000
 #define TORN_BLOCK   512
 
 enum action { ACTION_FAIL, ACTION_DELAY, ACTION_TORN };
 
 struct rule {
-	enum request_op op;	 /* or ANY_OP */
+	unsigned op;		 /* enum request_op, ANY_OP or CLOSE_OP */
 	uint64_t offset, length; /* bytes; length 0: everywhere */
 	enum action action;
 	uint64_t amount; /* delay: milliseconds; torn: bytes */
@@ -163,11 +165,20 @@ static void fault_submit(struct image *image, struct request *request)
 		tear(fault, rule, request);
 }
 
+static void delay_close(const struct fault_image *fault)
+{
+	for (unsigned i = 0; i < fault->nr_rules; i++)
+		if (fault->rules[i].op == CLOSE_OP)
+			usleep((useconds_t)fault->rules[i].amount * 1000);
+}
+
 static int fault_close(struct image *image)
 {
 	struct fault_image *fault = fault_of(image);
-	int r = image_close(fault->inner);
+	int r;
 
+	delay_close(fault);
+	r = image_close(fault->inner);
 	free(fault);
 	return r;
 }
@@ -180,10 +191,10 @@ static const struct image_ops fault_ops = {
 
 /* Parsing. Each parser cuts its part of a copy of the rule to pieces. */
 
-static int parse_op(const char *text, enum request_op *ret)
+static int parse_op(const char *text, unsigned *ret)
 {
-	if (strcmp(text, "any") == 0) {
-		*ret = ANY_OP;
+	if (strcmp(text, "any") == 0 || strcmp(text, "close") == 0) {
+		*ret = text[0] == 'a' ? ANY_OP : CLOSE_OP;
 		return 0;
 	}
 	for (unsigned op = 0; op < REQUEST_OPS; op++)
@@ -268,6 +279,8 @@ static int parse_rule(char *text, struct rule *rule)
 	if (!action || parse_op(op, &rule->op) < 0 || parse_action(action, rule) < 0)
 		return -EINVAL;
 	if (range && parse_range(range, rule) < 0)
+		return -EINVAL;
+	if (rule->op == CLOSE_OP && (rule->action != ACTION_DELAY || range))
 		return -EINVAL;
 	return text ? parse_count(text, rule) : 0;
 }

@@ -4,6 +4,7 @@
  *	rules  = rule *( ";" rule )
  *	rule   = op [ "@" OFFSET "+" LENGTH ] "=" action [ "*" COUNT ]
  *	op     = "any" | "read" | "write" | "flush" | "discard" | "write-zeroes" | "extents"
+ *	       | "close"                   of the image; takes a delay, nothing else
  *	action = ERRNO                     fails at once, the storage never sees the request
  *	       | "delay:" MS [ ":" ERRNO ] waits MS milliseconds, then passes it on, or fails
  *	       | "torn:" BYTES ":" ERRNO   passes the first BYTES (a multiple of 512) on, then fails

@@ -97,12 +97,12 @@ static bool fake_no(int number)
 	return false;
 }
 
-static bool fake_absent(int number, const char *name)
+static int fake_look(int number, const struct frontend_mark *mark, struct error *err)
 {
-	return false;
+	return LEFTOVER_NONE;
 }
 
-static int fake_discard(int number, const char *name, struct error *err)
+static int fake_discard(int number, const struct frontend_mark *mark, struct error *err)
 {
 	return 0;
 }
@@ -119,7 +119,7 @@ const struct frontend_ops ublk_frontend = {
 	.destroy = fake_destroy,
 	.resize = fake_resize,
 	.orphan = fake_no,
-	.present = fake_absent,
+	.look = fake_look,
 	.discard = fake_discard,
 };
 
@@ -184,23 +184,32 @@ static int make(void **state)
 	return 0;
 }
 
-/* Waits for what the images still hold. */
+static void remove_file(const struct fixture *fixture, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/%s", fixture->directory, name);
+	unlink(path);
+}
+
+/* What an image still holds stays with it. */
 static int drop(void **state)
 {
 	struct fixture *fixture = *state;
-	struct timespec deadline = deadline_in(60);
-	char path[64];
-	unsigned left = devices_leave(fixture->devices, &deadline);
+	struct timespec now = deadline_in(0);
+	unsigned left = devices_leave(fixture->devices, &now);
 
+	remove_file(fixture, "lock");
+	remove_file(fixture, "ublkb77.json");
+	rmdir(fixture->directory);
+	if (left > 0)
+		return 0;
 	devices_destroy(fixture->devices);
 	client_pool_destroy(fixture->clients);
 	queues_stop(&fixture->queues);
 	records_close(fixture->records);
-	snprintf(path, sizeof(path), "%s/lock", fixture->directory);
-	unlink(path);
-	rmdir(fixture->directory);
 	free(fixture);
-	return left > 0 ? -1 : 0;
+	return 0;
 }
 
 static int map(struct fixture *fixture, const char *fault, struct error *err)
@@ -263,6 +272,7 @@ static bool has_record(const struct fixture *fixture)
 static void a_forced_unmap_leaves_no_record(void **state)
 {
 	struct fixture *fixture = *state;
+	struct timespec late = deadline_in(60);
 
 	expect_mapped(fixture, SILENT("write"));
 	assert_true(has_record(fixture));
@@ -270,6 +280,132 @@ static void a_forced_unmap_leaves_no_record(void **state)
 	expect_unmapped(fixture);
 	assert_true(atomic_load(&fake->at_image));
 	assert_false(has_record(fixture));
+	/* The late completion does no harm. */
+	assert_int_equal(devices_leave(fixture->devices, &late), 0);
+}
+
+static int drain(struct fixture *fixture, unsigned timeout, struct error *err)
+{
+	json_t *answer;
+	int r = devices_drain(fixture->devices, "/dev/ublkb77", timeout, &answer, err);
+
+	if (r == 0)
+		json_decref(answer);
+	return r;
+}
+
+static int resume(struct fixture *fixture, unsigned timeout, struct error *err)
+{
+	json_t *answer;
+	int r = devices_resume(fixture->devices, "/dev/ublkb77", timeout, &answer, err);
+
+	if (r == 0)
+		json_decref(answer);
+	return r;
+}
+
+static void expect_state(struct fixture *fixture, const char *state)
+{
+	struct error err = ERROR_NONE;
+	json_t *rows = devices_status(fixture->devices, NULL, &err);
+
+	assert_string_equal(json_string_value(json_object_get(json_array_get(rows, 0), "state")),
+			    state);
+	json_decref(rows);
+}
+
+static void a_drain_does_not_wait_for_ever(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = ERROR_NONE;
+
+	expect_mapped(fixture, SILENT("close"));
+	assert_int_equal(drain(fixture, 1, &err), -ETIMEDOUT);
+	expect_state(fixture, "quiesced");
+	assert_int_equal(resume(fixture, 1, &err), -ETIMEDOUT);
+	expect_state(fixture, "quiesced");
+	expect_unmapped(fixture);
+	assert_false(has_record(fixture));
+}
+
+static void what_is_drained_late_goes_on(void **state)
+{
+	struct fixture *fixture = *state;
+	struct error err = ERROR_NONE;
+
+	expect_mapped(fixture, "close=delay:2000");
+	assert_int_equal(drain(fixture, 1, &err), -ETIMEDOUT);
+	assert_int_equal(resume(fixture, 30, &err), 0);
+	expect_state(fixture, "live");
+	expect_unmapped(fixture);
+}
+
+struct drainer {
+	struct fixture *fixture;
+	int result;
+};
+
+static void *drainer_main(void *data)
+{
+	struct drainer *drainer = data;
+	struct error err = ERROR_NONE;
+
+	drainer->result = drain(drainer->fixture, 30, &err);
+	return NULL;
+}
+
+/* A state lasts as long as what was begun in it. */
+static void await_state(struct fixture *fixture, const char *wanted)
+{
+	struct error err = ERROR_NONE;
+	bool is = false;
+
+	while (!is) {
+		json_t *rows = devices_status(fixture->devices, NULL, &err);
+		json_t *row = json_array_get(rows, 0);
+
+		is = strcmp(json_string_value(json_object_get(row, "state")), wanted) == 0;
+		json_decref(rows);
+		usleep(1000);
+	}
+}
+
+static void force_breaks_into_a_drain(struct fixture *fixture)
+{
+	struct drainer drainer = { .fixture = fixture };
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, drainer_main, &drainer);
+	await_state(fixture, "mapping");
+	expect_unmapped(fixture);
+	pthread_join(thread, NULL);
+	assert_int_equal(drainer.result, -ECANCELED);
+	assert_false(has_record(fixture));
+}
+
+static void force_breaks_into_a_drain_that_waits_for_requests(void **state)
+{
+	expect_mapped(*state, SILENT("write"));
+	begin_write();
+	force_breaks_into_a_drain(*state);
+}
+
+static void force_breaks_into_a_drain_that_closes(void **state)
+{
+	expect_mapped(*state, SILENT("close"));
+	force_breaks_into_a_drain(*state);
+}
+
+static void a_stop_does_not_wait_for_ever(void **state)
+{
+	struct fixture *fixture = *state;
+	struct timespec deadline = deadline_in(1), begin = deadline_in(0), end;
+
+	expect_mapped(fixture, SILENT("close"));
+	assert_int_equal(devices_leave(fixture->devices, &deadline), 1);
+	end = deadline_in(0);
+	assert_true(end.tv_sec - begin.tv_sec < 10);
+	assert_true(has_record(fixture));
 }
 
 #define devices_test(name) cmocka_unit_test_setup_teardown(name, make, drop)
@@ -278,6 +414,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		devices_test(a_forced_unmap_leaves_no_record),
+		devices_test(a_drain_does_not_wait_for_ever),
+		devices_test(what_is_drained_late_goes_on),
+		devices_test(force_breaks_into_a_drain_that_waits_for_requests),
+		devices_test(force_breaks_into_a_drain_that_closes),
+		devices_test(a_stop_does_not_wait_for_ever),
 	};
 
 	log_open("test-devices", LOG_LEVEL_INFO);

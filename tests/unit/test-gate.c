@@ -154,7 +154,7 @@ static void a_held_gate_changes_the_image(void **state)
 	gate_hold(fixture->gate);
 	submit(fixture);
 	assert_int_equal(gate_waiting(fixture->gate), REQUESTS);
-	assert_true(gate_wait_idle(fixture->gate, &deadline));
+	assert_true(gate_wait_idle(fixture->gate, &deadline, NULL));
 	assert_ptr_equal(gate_take_inner(fixture->gate), &fixture->one.image);
 	assert_int_equal(fixture->one.count, 0);
 	gate_resume(fixture->gate, &fixture->other.image);
@@ -173,7 +173,7 @@ static void who_is_cut_off_waits(void **state)
 	assert_int_equal(gate_waiting(fixture->gate), REQUESTS);
 	assert_true(atomic_load(&fixture->cut_off) > 0);
 	gate_hold(fixture->gate);
-	assert_true(gate_wait_idle(fixture->gate, &deadline));
+	assert_true(gate_wait_idle(fixture->gate, &deadline, NULL));
 	gate_take_inner(fixture->gate);
 	gate_resume(fixture->gate, &fixture->other.image);
 	expect_done(fixture, 0);

@@ -162,6 +162,7 @@ static void fault_rules_are_read(void **state)
 		"any=delay:5:ETIMEDOUT*1",
 		"write=torn:4096:EIO;discard=EPERM;write-zeroes=EIO;extents=EIO",
 		"write=torn:0:EIO",
+		"close=delay:200",
 	};
 	static const char *const wrong[] = {
 		"",
@@ -184,6 +185,8 @@ static void fault_rules_are_read(void **state)
 		"write=EIO*x",
 		"write=EIO;",
 		"write=5",
+		"close=EIO",
+		"close@0+4096=delay:5",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(right); i++)
