@@ -64,6 +64,7 @@ struct device {
 	struct stall stall;
 	atomic_uint forcing; /* unmaps by force that wait for who works on it, and who gives way */
 	bool closing;	     /* the image that it had is not closed yet, see device_close_image() */
+	bool detaching;	     /* blocked, and somebody takes its image away from its gate */
 	bool resuming;	     /* quiesced, and somebody opens its image for it */
 
 	/* Set once before the device is inserted. */
@@ -234,7 +235,7 @@ static inline bool device_is_idle(const struct device *device)
 static inline bool device_is_busy(const struct device *device)
 {
 	return device->state == DEVICE_MAPPING || device->state == DEVICE_RESIZING ||
-	       device->state == DEVICE_STOPPING;
+	       device->state == DEVICE_STOPPING || device->detaching;
 }
 
 /* With the lock. The device gets its id and is mapping. */

@@ -35,8 +35,8 @@ static void close_old(struct device *device, struct image *inner)
 
 	if (old.client)
 		client_pool_retire(devices->config.clients, old.client);
-	device_set_opened(device, &(struct opened){ 0 });
 	pthread_mutex_lock(&devices->lock);
+	device_set_opened(device, &(struct opened){ 0 });
 	close_aside(devices, &old);
 	pthread_mutex_unlock(&devices->lock);
 }
@@ -79,19 +79,57 @@ static void pause_blocked(struct device *device)
 	pthread_mutex_unlock(&devices->lock);
 }
 
-/* Everything comes back from a client that is cut off, and quickly. */
+/* With the lock. Lets an unmap by force have the device; whether it is still there to be detached.
+ */
+static bool give_way(struct device *device)
+{
+	struct devices *devices = device->devices;
+
+	device->detaching = false;
+	pthread_cond_broadcast(&devices->changed);
+	while (device->state == DEVICE_BLOCKED && !devices->leaving &&
+	       atomic_load(&device->forcing) > 0) {
+		struct timespec next = deadline_in(1);
+
+		(void)wait_change(devices, &next);
+	}
+	device->detaching = device->state == DEVICE_BLOCKED && !devices->leaving;
+	return device->detaching;
+}
+
+static bool is_still_wanted(struct device *device)
+{
+	bool wanted;
+
+	pthread_mutex_lock(&device->devices->lock);
+	wanted = give_way(device);
+	pthread_mutex_unlock(&device->devices->lock);
+	return wanted;
+}
+
+static void end_detaching(struct device *device)
+{
+	pthread_mutex_lock(&device->devices->lock);
+	device->detaching = false;
+	pthread_cond_broadcast(&device->devices->changed);
+	pthread_mutex_unlock(&device->devices->lock);
+}
+
+/* Everything comes back from a client that is cut off, and quickly as a rule. */
 static bool detach(struct device *device)
 {
 	struct timespec deadline;
 
 	gate_hold(device->gate);
-	do
+	for (;;) {
 		deadline = deadline_in(1);
-	while (!gate_wait_idle(device->gate, &deadline, NULL) && is_blocked(device));
-	if (!claim(device))
-		return false;
+		if (gate_wait_idle(device->gate, &deadline, &device->forcing))
+			break;
+		if (!is_still_wanted(device))
+			return false;
+	}
 	close_old(device, gate_take_inner(device->gate));
-	set_state(device, DEVICE_BLOCKED);
+	end_detaching(device);
 	return true;
 }
 
@@ -195,25 +233,44 @@ static void *replace_main(void *data)
 /* The thread that waits for news. */
 
 /* With the lock. */
-static void begin(struct device *device)
+static bool begin(struct device *device)
 {
 	device->state = DEVICE_BLOCKED;
+	device->detaching = true;
 	if (thread_detached(replace_main, device) == 0) {
 		device_get(device);
 		device->devices->releasing++;
-	} else {
-		log_error("No thread can be had to find another client for %s.", device->path);
+		return true;
 	}
+	device->state = DEVICE_LIVE;
+	device->detaching = false;
+	log_error("No thread can be had to find another client for %s yet.", device->path);
+	return false;
 }
 
-/* With the lock. What somebody else works on is looked at again when that is over. */
-static void begin_all(struct devices *devices)
+/*
+ * With the lock. What somebody else works on is looked at again when that is over. False when there
+ * are no threads.
+ */
+static bool begin_all(struct devices *devices)
 {
 	list_for_each(entry, &devices->table) {
 		struct device *device = list_entry(entry, struct device, entry);
 
-		if (atomic_load(&device->cut_off) && device->state == DEVICE_LIVE)
-			begin(device);
+		if (atomic_load(&device->cut_off) && device->state == DEVICE_LIVE && !begin(device))
+			return false;
+	}
+	return true;
+}
+
+/* With the lock. */
+static void begin_all_at_last(struct devices *devices)
+{
+	while (!devices->leaving && !begin_all(devices)) {
+		struct timespec end = deadline_in(PAUSE);
+
+		while (!devices->leaving && wait_change(devices, &end))
+			;
 	}
 }
 
@@ -226,9 +283,8 @@ static void *replacer_main(void *data)
 		while (sem_wait(&devices->cut_off) < 0)
 			;
 		pthread_mutex_lock(&devices->lock);
+		begin_all_at_last(devices);
 		leaving = devices->leaving;
-		if (!leaving)
-			begin_all(devices);
 		pthread_mutex_unlock(&devices->lock);
 	}
 	return NULL;
@@ -249,6 +305,7 @@ void replacer_stop(struct devices *devices)
 {
 	pthread_mutex_lock(&devices->lock);
 	devices->leaving = true;
+	pthread_cond_broadcast(&devices->changed);
 	pthread_mutex_unlock(&devices->lock);
 	sem_post(&devices->cut_off);
 	pthread_join(devices->replacer, NULL);

@@ -21,15 +21,20 @@
 #include "tests/unit/cmocka-all.h"
 #include "ublk/ublk.h"
 
-/* ---- the frontend, in the place of the real one: a single tag */
+/* ---- the frontend, in the place of the real one: a tag for a read, and one for a write */
+
+struct tag {
+	struct fake *fake;
+	struct request request;
+	char *buffer;
+	sem_t answered;
+};
 
 struct fake {
 	struct frontend base;
 	struct queue *queue;
-	struct request request;
-	char *buffer;
-	atomic_bool at_image;
-	sem_t answered;
+	struct tag read, write;
+	atomic_uint at_image;
 };
 
 static struct fake *fake; /* the last one that was made */
@@ -44,6 +49,34 @@ static int fake_probe(struct error *err)
 	return 0;
 }
 
+static void answered(struct request *request)
+{
+	struct tag *tag = container_of(request, struct tag, request);
+
+	sem_post(&tag->answered);
+	atomic_fetch_sub(&tag->fake->at_image, 1);
+}
+
+static void make_tag(struct tag *tag, enum request_op op)
+{
+	tag->fake = fake;
+	tag->buffer = aligned_alloc(4096, 4096);
+	tag->request = (struct request){
+		.op = op,
+		.length = 4096,
+		.buffer = tag->buffer,
+		.home = fake->queue,
+		.done = answered,
+	};
+	sem_init(&tag->answered, 0, 0);
+}
+
+static void drop_tag(struct tag *tag)
+{
+	sem_destroy(&tag->answered);
+	free(tag->buffer);
+}
+
 static int fake_create(const struct frontend_config *config, struct frontend **ret,
 		       struct error *err)
 {
@@ -53,8 +86,8 @@ static int fake_create(const struct frontend_config *config, struct frontend **r
 	fake->base.number = 77;
 	snprintf(fake->base.device, sizeof(fake->base.device), "/dev/ublkb77");
 	fake->queue = config->queues[0];
-	fake->buffer = aligned_alloc(4096, 4096);
-	sem_init(&fake->answered, 0, 0);
+	make_tag(&fake->read, REQUEST_READ);
+	make_tag(&fake->write, REQUEST_WRITE);
 	*ret = &fake->base;
 	return 0;
 }
@@ -80,10 +113,10 @@ static void fake_destroy(struct frontend *frontend)
 {
 	struct fake *own = fake_of(frontend);
 
-	while (atomic_load(&own->at_image))
+	while (atomic_load(&own->at_image) > 0)
 		usleep(1000);
-	sem_destroy(&own->answered);
-	free(own->buffer);
+	drop_tag(&own->read);
+	drop_tag(&own->write);
 	free(own);
 }
 
@@ -123,33 +156,23 @@ const struct frontend_ops ublk_frontend = {
 	.discard = fake_discard,
 };
 
-static void answered(struct request *request)
+static int submit(void *data)
 {
-	struct fake *own = container_of(request, struct fake, request);
+	struct tag *tag = data;
 
-	sem_post(&own->answered);
-	atomic_store(&own->at_image, false);
+	atomic_fetch_add(&tag->fake->at_image, 1);
+	image_submit(tag->fake->base.config.image, &tag->request);
+	return 0;
 }
 
-static int submit_write(void *data)
+static void begin_read(void)
 {
-	struct fake *own = data;
-
-	own->request = (struct request){
-		.op = REQUEST_WRITE,
-		.length = 4096,
-		.buffer = own->buffer,
-		.home = own->queue,
-		.done = answered,
-	};
-	atomic_store(&own->at_image, true);
-	image_submit(own->base.config.image, &own->request);
-	return 0;
+	queue_call(fake->queue, submit, &fake->read);
 }
 
 static void begin_write(void)
 {
-	queue_call(fake->queue, submit_write, fake);
+	queue_call(fake->queue, submit, &fake->write);
 }
 
 /* ---- the table */
@@ -278,7 +301,7 @@ static void a_forced_unmap_leaves_no_record(void **state)
 	assert_true(has_record(fixture));
 	begin_write();
 	expect_unmapped(fixture);
-	assert_true(atomic_load(&fake->at_image));
+	assert_int_equal(atomic_load(&fake->at_image), 1);
 	assert_false(has_record(fixture));
 	/* The late completion does no harm. */
 	assert_int_equal(devices_leave(fixture->devices, &late), 0);
@@ -408,6 +431,26 @@ static void a_stop_does_not_wait_for_ever(void **state)
 	assert_true(has_record(fixture));
 }
 
+/* The thread that looks for another client is at any point of its work by then. */
+static void force_takes_what_is_being_replaced(void **state)
+{
+	for (int i = 0; i < 300; i++) {
+		expect_mapped(*state, "write=ESHUTDOWN");
+		begin_write();
+		usleep((useconds_t)(rand() % 300));
+		expect_unmapped(*state);
+	}
+}
+
+static void force_takes_what_is_cut_off_and_silent(void **state)
+{
+	expect_mapped(*state, "read=ESHUTDOWN;" SILENT("write"));
+	begin_write();
+	begin_read();
+	await_state(*state, "blocked");
+	expect_unmapped(*state);
+}
+
 #define devices_test(name) cmocka_unit_test_setup_teardown(name, make, drop)
 
 int main(void)
@@ -419,6 +462,8 @@ int main(void)
 		devices_test(force_breaks_into_a_drain_that_waits_for_requests),
 		devices_test(force_breaks_into_a_drain_that_closes),
 		devices_test(a_stop_does_not_wait_for_ever),
+		devices_test(force_takes_what_is_being_replaced),
+		devices_test(force_takes_what_is_cut_off_and_silent),
 	};
 
 	log_open("test-devices", LOG_LEVEL_INFO);
