@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -24,6 +25,8 @@ static int spawn_found(const char *const argv[], const posix_spawn_file_actions_
 					     NULL };
 	int r = ENOENT;
 
+	if (strchr(argv[0], '/'))
+		return posix_spawn(ret, argv[0], files, attr, (char *const *)argv, environment);
 	for (size_t i = 0; i < ARRAY_SIZE(directories) && r == ENOENT; i++) {
 		char path[128];
 
@@ -63,7 +66,7 @@ static int await(pid_t pid)
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
 }
 
 static void *await_late(void *data)
@@ -79,7 +82,7 @@ static void end_late(pid_t pid)
 	(void)!thread_detached(await_late, (void *)(intptr_t)pid);
 }
 
-int command_run(const char *const argv[], unsigned seconds)
+int command_status(const char *const argv[], unsigned seconds)
 {
 	cleanup_close int fd = -1;
 	struct pollfd ended;
@@ -99,4 +102,11 @@ int command_run(const char *const argv[], unsigned seconds)
 		return await(pid);
 	end_late(pid);
 	return -ETIMEDOUT;
+}
+
+int command_run(const char *const argv[], unsigned seconds)
+{
+	int r = command_status(argv, seconds);
+
+	return r > 0 ? -EIO : r;
 }

@@ -10,10 +10,13 @@
 #include "common/macros.h"
 
 /*
- * Runs argv[0], looked for in the system's directories, without input, output or environment, and
- * waits for it up to @seconds. Any thread but a queue's; blocks.
+ * Runs argv[0], a path or else looked for in the system's directories, without input, output or
+ * environment, and waits for it up to @seconds. Any thread but a queue's; blocks.
  *
- * 0: it ended well. -EIO: it did not. -ENOENT: there is no such program. -ETIMEDOUT: it was killed,
- * and ends when the kernel lets it. Or another negative errno.
+ * Its exit status, >= 0. -EIO: it ended by a signal. -ENOENT: there is no such program. -ETIMEDOUT:
+ * it was killed, and ends when the kernel lets it. Or another negative errno.
  */
+int command_status(const char *const argv[], unsigned seconds) warn_unused;
+
+/* The same where only success matters: 0, or -EIO for any other exit status. */
 int command_run(const char *const argv[], unsigned seconds) warn_unused;

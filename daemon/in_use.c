@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/command.h"
+#include "common/macros.h"
 
 /* Probes of udev and blkid hold a device for a moment after every change. */
 #define TRIES	 5
@@ -161,16 +164,48 @@ static int mounted(const char *device, dev_t number, struct error *err)
 		device);
 }
 
-static int check_once(const char *device, dev_t number, struct error *err)
+/* The program lies beside this one where it was built, and in a directory of its own where it was
+ * installed. */
+static const char *claim_program(char *beside, size_t size)
+{
+	ssize_t length = readlink("/proc/self/exe", beside, size - 1);
+	char *slash;
+
+	beside[MAX(length, 0)] = '\0';
+	slash = strrchr(beside, '/');
+	if (slash)
+		snprintf(slash + 1, size - (size_t)(slash + 1 - beside), "urbd-claim");
+	return slash && access(beside, X_OK) == 0 ? beside : URBD_LIBEXECDIR "/urbd-claim";
+}
+
+/* A child opens it: somebody's I/O on the device may hold up whoever opens it. */
+static int claim(const char *device, unsigned seconds, struct error *err)
+{
+	char beside[PATH_MAX];
+	const char *const argv[] = { claim_program(beside, sizeof(beside)), device, NULL };
+	int r = command_status(argv, seconds);
+
+	if (r == -ETIMEDOUT)
+		return error_set(err, r,
+				 "%s does not answer, so whether it is in use cannot be seen. Wait "
+				 "until its storage is back, or unmap it with --force.",
+				 device);
+	if (r < 0)
+		return error_set(err, r, "Cannot run %s: %s.", argv[0], errno_text(r));
+	if (r > 0 && r != EBUSY)
+		return error_set(err, -r, "Cannot open %s: %s.", device, errno_text(r));
+	return -r;
+}
+
+static int check_once(const char *device, dev_t number, unsigned seconds, struct error *err)
 {
 	char holder[64];
-	int fd = open(device, O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC);
+	int r = claim(device, seconds, err);
 
-	if (fd < 0 && errno == EBUSY)
+	if (r == -EBUSY)
 		return mounted(device, number, err);
-	if (fd < 0)
-		return error_set(err, -errno, "Cannot open %s: %s.", device, errno_text(errno));
-	close(fd);
+	if (r < 0)
+		return r;
 	if (find_holder(number, holder, sizeof(holder)))
 		return error_set(
 			err, -EBUSY,
@@ -180,7 +215,7 @@ static int check_once(const char *device, dev_t number, struct error *err)
 	return 0;
 }
 
-int device_check_unused(const char *device, struct error *err)
+int device_check_unused(const char *device, unsigned seconds, struct error *err)
 {
 	struct stat st;
 	int r = 0;
@@ -188,7 +223,7 @@ int device_check_unused(const char *device, struct error *err)
 	if (stat(device, &st) < 0)
 		return error_set(err, -errno, "Cannot look at %s: %s.", device, errno_text(errno));
 	for (int i = 0; i < TRIES; i++) {
-		r = check_once(device, st.st_rdev, err);
+		r = check_once(device, st.st_rdev, seconds, err);
 		if (r != -EBUSY)
 			break;
 		usleep(PAUSE_US);

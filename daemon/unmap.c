@@ -17,6 +17,9 @@ enum stop_mode { STOP_UNUSED, STOP_FORCED };
 /* Seconds that an unmap by force waits for the image, once the kernel has nothing of the device. */
 #define FORCED_CLOSE 4
 
+/* Seconds within which a device that answers can be opened; an unmap by force waits for that. */
+#define CHECK_MAX 8
+
 static int not_mapped(const struct unmap_request *request, struct error *err)
 {
 	char spec[DEVICE_SPEC_MAX];
@@ -113,7 +116,8 @@ static int try_stop(struct device *device, enum stop_mode mode, const struct tim
 {
 	struct frontend *frontend = device->frontend;
 	bool check = mode == STOP_UNUSED && !frontend->ending;
-	int r = check ? device_check_unused(device->path, err) : 0;
+	unsigned seconds = MIN(deadline_left(deadline), CHECK_MAX);
+	int r = check ? device_check_unused(device->path, seconds, err) : 0;
 
 	if (r < 0)
 		return r;
