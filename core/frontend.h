@@ -73,7 +73,8 @@ struct frontend_ops {
 
 	/*
 	 * Makes the block device appear, ready for I/O; one that is taken back goes on, with the
-	 * requests first that were in flight. After a failure only detach or destroy may follow.
+	 * requests first that were in flight. After a failure only detach or destroy may follow;
+	 * where it is `stranded`, only stop.
 	 */
 	int (*start)(struct frontend *frontend, struct error *err);
 
@@ -140,4 +141,10 @@ struct frontend {
 	char features[128]; /* words on what the kernel granted, for status */
 	bool ending;	    /* stop has begun to take the device away: it serves nobody any more */
 	bool detached;	    /* detach was called */
+	/*
+	 * Taking it back failed when the kernel had requests of it already: it holds the I/O, or
+	 * lets it go on at any later moment, so frontend and image must stay. Only a stop by force
+	 * ends that, or the end of this process, after which it can be taken back.
+	 */
+	bool stranded;
 };

@@ -85,6 +85,15 @@ static bool claim(struct device *device, const struct opened *opened)
 	return claimed;
 }
 
+/* The kernel may let it go on yet, so all of it stays; nothing but force can be tried. */
+static void strand(struct device *device, const struct error *err)
+{
+	log_error("%s: %s. It may be served again when urbdd is restarted.", device->path,
+		  err->text);
+	device_set_reason(device, err->text);
+	set_state(device, DEVICE_FAILED);
+}
+
 /* As it was: the kernel has the device, nobody its image. */
 static void take_apart(struct device *device)
 {
@@ -137,6 +146,10 @@ static int attempt(struct recovery *recovery, struct error *err)
 		return error_set(err, -ECANCELED, "It is being taken away.");
 	}
 	r = device_start(device, &request, &deadline, err);
+	if (r < 0 && device->frontend && device->frontend->stranded) {
+		strand(device, err);
+		return -ECANCELED;
+	}
 	if (r < 0) {
 		take_apart(device);
 		set_state(device, DEVICE_QUIESCED);

@@ -64,7 +64,7 @@ static struct device *find_named(struct devices *devices, const struct unmap_req
 static int check_not_waiting(const struct device *device, struct error *err)
 {
 	bool waits = device->state == DEVICE_QUIESCED || device->state == DEVICE_BLOCKED ||
-		     !device->frontend;
+		     !device->frontend || device->frontend->stranded;
 
 	if (!waits)
 		return 0;

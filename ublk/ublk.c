@@ -433,6 +433,7 @@ static int start(struct frontend *frontend, struct error *err)
 		r = find_block_node(ublk, err);
 	if (r >= 0 && !again)
 		r = read_partitions(ublk, err);
+	frontend->stranded = again && !ublk->added;
 	return MIN(r, 0);
 }
 
@@ -490,6 +491,7 @@ static int stop_device(struct ublk *ublk, const struct patience *patience, struc
 			"task in its log",
 			ublk->base.device, sum(ublk, ublk_hw_queue_live));
 	ublk->offered = false;
+	ublk->added = true; /* also what was to be taken back is to be deleted now */
 	ublk_node_remove(&ublk->block_node);
 	return 0;
 }

@@ -18,6 +18,7 @@
 #include "daemon/devices.h"
 #include "daemon/queues.h"
 #include "daemon/records.h"
+#include "daemon/recovery.h"
 #include "tests/unit/cmocka-all.h"
 #include "ublk/ublk.h"
 
@@ -38,6 +39,7 @@ struct fake {
 };
 
 static struct fake *fake; /* the last one that was made */
+static bool strands;	  /* what starts is stranded */
 
 static struct fake *fake_of(struct frontend *frontend)
 {
@@ -94,7 +96,8 @@ static int fake_create(const struct frontend_config *config, struct frontend **r
 
 static int fake_start(struct frontend *frontend, struct error *err)
 {
-	return 0;
+	frontend->stranded = strands;
+	return strands ? error_set(err, -ETIMEDOUT, "the kernel hangs") : 0;
 }
 
 static int fake_stop(struct frontend *frontend, bool force, unsigned deadline, struct error *err)
@@ -132,7 +135,7 @@ static bool fake_no(int number)
 
 static int fake_look(int number, const struct frontend_mark *mark, struct error *err)
 {
-	return LEFTOVER_NONE;
+	return LEFTOVER_WAITS;
 }
 
 static int fake_discard(int number, const struct frontend_mark *mark, struct error *err)
@@ -185,26 +188,38 @@ struct fixture {
 	struct devices *devices;
 };
 
-static int make(void **state)
+static int start(struct fixture *fixture)
 {
-	struct fixture *fixture = calloc(1, sizeof(*fixture));
 	struct devices_config config = { .queues = &fixture->queues };
 	struct error err = ERROR_NONE;
 	cpu_set_t any;
 
+	fixture->queues = (struct queues){ 0 };
 	CPU_ZERO(&any);
-	strcpy(fixture->directory, "/tmp/urbd-test.XXXXXX");
-	if (!mkdtemp(fixture->directory) ||
-	    records_open(fixture->directory, &fixture->records, &err) < 0 ||
+	if (records_open(fixture->directory, &fixture->records, &err) < 0 ||
 	    queues_start(&fixture->queues, 1, &any, &err) < 0 ||
 	    client_pool_create(&fixture->clients, &err) < 0)
 		return -1;
 	config.records = fixture->records;
 	config.clients = fixture->clients;
-	if (devices_create(&config, &fixture->devices, &err) < 0)
-		return -1;
+	return devices_create(&config, &fixture->devices, &err);
+}
+
+static void end(struct fixture *fixture)
+{
+	devices_destroy(fixture->devices);
+	client_pool_destroy(fixture->clients);
+	queues_stop(&fixture->queues);
+	records_close(fixture->records);
+}
+
+static int make(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	strcpy(fixture->directory, "/tmp/urbd-test.XXXXXX");
 	*state = fixture;
-	return 0;
+	return mkdtemp(fixture->directory) ? start(fixture) : -1;
 }
 
 static void remove_file(const struct fixture *fixture, const char *name)
@@ -227,10 +242,7 @@ static int drop(void **state)
 	rmdir(fixture->directory);
 	if (left > 0)
 		return 0;
-	devices_destroy(fixture->devices);
-	client_pool_destroy(fixture->clients);
-	queues_stop(&fixture->queues);
-	records_close(fixture->records);
+	end(fixture);
 	free(fixture);
 	return 0;
 }
@@ -301,7 +313,7 @@ static void a_forced_unmap_leaves_no_record(void **state)
 	assert_true(has_record(fixture));
 	begin_write();
 	expect_unmapped(fixture);
-	assert_int_equal(atomic_load(&fake->at_image), 1);
+	assert_int_equal(sem_trywait(&fake->write.answered), -1);
 	assert_false(has_record(fixture));
 	/* The late completion does no harm. */
 	assert_int_equal(devices_leave(fixture->devices, &late), 0);
@@ -451,6 +463,45 @@ static void force_takes_what_is_cut_off_and_silent(void **state)
 	expect_unmapped(*state);
 }
 
+/* A daemon leaves a device, and the next one finds it. */
+static void start_anew(struct fixture *fixture)
+{
+	struct timespec deadline = deadline_in(30);
+
+	assert_int_equal(devices_leave(fixture->devices, &deadline), 1);
+	records_close(fixture->records); /* lets go of the directory; the rest is lost to us */
+	assert_int_equal(start(fixture), 0);
+	devices_recover(fixture->devices);
+}
+
+static void what_is_left_is_taken_back(void **state)
+{
+	expect_mapped(*state, "read=EIO");
+	start_anew(*state);
+	await_state(*state, "live");
+	expect_unmapped(*state);
+}
+
+static void what_is_stranded_stays_whole(void **state)
+{
+	struct fixture *fixture = *state;
+	struct unmap_request request = { .device = "/dev/ublkb77", .timeout = 30 };
+	struct error err = ERROR_NONE;
+	json_t *answer;
+
+	expect_mapped(fixture, "read=EIO");
+	strands = true;
+	start_anew(fixture);
+	await_state(fixture, "failed");
+	strands = false;
+	begin_write(); /* the kernel lets it go on after all */
+	sem_wait(&fake->write.answered);
+	assert_int_equal(fake->write.request.result, 0);
+	assert_int_equal(devices_unmap(fixture->devices, &request, &answer, &err), -EBUSY);
+	expect_unmapped(fixture);
+	assert_false(has_record(fixture));
+}
+
 #define devices_test(name) cmocka_unit_test_setup_teardown(name, make, drop)
 
 int main(void)
@@ -464,6 +515,8 @@ int main(void)
 		devices_test(a_stop_does_not_wait_for_ever),
 		devices_test(force_takes_what_is_being_replaced),
 		devices_test(force_takes_what_is_cut_off_and_silent),
+		devices_test(what_is_left_is_taken_back),
+		devices_test(what_is_stranded_stays_whole),
 	};
 
 	log_open("test-devices", LOG_LEVEL_INFO);
