@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "common/command.h"
+#include "common/log.h"
 #include "core/partitions.h"
 #include "nbd/connection.h"
 #include "nbd/netlink.h"
@@ -434,6 +435,17 @@ static int await_node(struct nbd_kernel *kernel, struct error *err)
 			 path);
 }
 
+/* One that is taken back may have a file system on it, which needs no node. */
+static int find_node(struct nbd_kernel *kernel, bool again, struct error *err)
+{
+	int r = await_node(kernel, err);
+
+	if (r == 0 || !again)
+		return r;
+	log_warning("%s is served, but not to be opened: %s", kernel->frontend.device, err->text);
+	return 0;
+}
+
 static void note_features(struct nbd_kernel *kernel)
 {
 	struct frontend *frontend = &kernel->frontend;
@@ -487,7 +499,7 @@ static int nbd_start(struct frontend *frontend, struct error *err)
 	set_limits(kernel);
 	note_features(kernel);
 	set_live(kernel, true);
-	r = await_node(kernel, err);
+	r = find_node(kernel, again, err);
 	if (r == 0 && !again)
 		read_partitions(kernel);
 	return r;

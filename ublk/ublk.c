@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/log.h"
 #include "core/partitions.h"
 #include "ublk/abi.h"
 #include "ublk/control.h"
@@ -419,6 +420,17 @@ static int find_block_node(struct ublk *ublk, struct error *err)
 	return ublk_node_ensure(ublk->base.device, dev_file, S_IFBLK, &ublk->block_node, err);
 }
 
+/* One that is taken back may have a file system on it, which needs no node. */
+static int find_node(struct ublk *ublk, struct error *err)
+{
+	int r = find_block_node(ublk, err);
+
+	if (r >= 0 || !ublk->base.config.take_back)
+		return r;
+	log_warning("%s is served, but not to be opened: %s", ublk->base.device, err->text);
+	return 0;
+}
+
 static int start(struct frontend *frontend, struct error *err)
 {
 	struct ublk *ublk = ublk_of(frontend);
@@ -430,7 +442,7 @@ static int start(struct frontend *frontend, struct error *err)
 	if (r >= 0)
 		r = again ? end_recovery(ublk, err) : start_device(ublk, err);
 	if (r >= 0)
-		r = find_block_node(ublk, err);
+		r = find_node(ublk, err);
 	if (r >= 0 && !again)
 		r = read_partitions(ublk, err);
 	frontend->stranded = again && !ublk->added;
