@@ -77,7 +77,10 @@ static int check_image(const json_t *record, struct error *err)
 	const json_t *names = json_object_get(record, "names");
 	const char *identity = text(record, "identity");
 
-	if (!*identity || strlen(identity) >= IMAGE_IDENTITY_MAX || !*text(names, "image"))
+	bool nameless = strcmp(text(names, "type"), "null") == 0;
+
+	if ((!*identity && !nameless) || strlen(identity) >= IMAGE_IDENTITY_MAX ||
+	    !*text(names, "image"))
 		return error_set(err, -EINVAL, "does not tell its image");
 	return check_word(text(names, "type"), types, "type", err);
 }

@@ -126,11 +126,28 @@ static int check_waits(struct recovery *recovery, struct error *err)
 			 recovery->device->path);
 }
 
+/* With the device claimed; @failed is its state when that fails. */
+static int start(struct device *device, const struct map_request *request, enum device_state failed,
+		 struct error *err)
+{
+	struct timespec deadline = deadline_in(ATTEMPT_TIMEOUT);
+	int r = device_start(device, request, &deadline, err);
+
+	if (r == 0)
+		return 0;
+	if (device->frontend && device->frontend->stranded) {
+		strand(device, err);
+		return -ECANCELED;
+	}
+	take_apart(device);
+	set_state(device, failed);
+	return r;
+}
+
 static int attempt(struct recovery *recovery, struct error *err)
 {
 	struct device *device = recovery->device;
 	struct client_pool *clients = device->devices->config.clients;
-	struct timespec deadline = deadline_in(ATTEMPT_TIMEOUT);
 	struct map_request request;
 	struct opened opened;
 	int r = check_waits(recovery, err);
@@ -145,16 +162,7 @@ static int attempt(struct recovery *recovery, struct error *err)
 		opener_close(clients, &opened);
 		return error_set(err, -ECANCELED, "It is being taken away.");
 	}
-	r = device_start(device, &request, &deadline, err);
-	if (r < 0 && device->frontend && device->frontend->stranded) {
-		strand(device, err);
-		return -ECANCELED;
-	}
-	if (r < 0) {
-		take_apart(device);
-		set_state(device, DEVICE_QUIESCED);
-	}
-	return r;
+	return start(device, &request, DEVICE_QUIESCED, err);
 }
 
 /* The thread of a device. */
@@ -190,7 +198,6 @@ static uint64_t size_of(const struct device *device)
 static int serve_errors(struct recovery *recovery, struct error *err)
 {
 	struct device *device = recovery->device;
-	struct timespec deadline = deadline_in(ATTEMPT_TIMEOUT);
 	struct opened opened = { 0 };
 	struct map_request request;
 	int r;
@@ -204,11 +211,10 @@ static int serve_errors(struct recovery *recovery, struct error *err)
 	}
 	make_request(recovery, &request);
 	request.reporter = NULL; /* why it fails is what its status has to say */
-	r = device_start(device, &request, &deadline, err);
-	if (r < 0)
-		take_apart(device);
-	set_state(device, DEVICE_FAILED);
-	return r;
+	r = start(device, &request, DEVICE_FAILED, err);
+	if (r == 0)
+		set_state(device, DEVICE_FAILED);
+	return r == -ECANCELED ? 0 : r;
 }
 
 static void give_up(struct recovery *recovery, const struct error *why)
