@@ -114,7 +114,8 @@ static const struct control_member open_params[] = {
 	  .min = 1,
 	  .max = TIMEOUT_MAX,
 	  .fallback = "they wait for ever",
-	  .doc = "rbd: seconds after which requests that the cluster does not answer fail." },
+	  .doc = "rbd: seconds after which requests that the cluster does not answer, or that are "
+		 "held, fail." },
 	{ .name = "lock",
 	  .kind = CONTROL_CHOICE,
 	  .choices = "auto|exclusive|none",

@@ -4,7 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PAUSE_MS 2
+#include "core/clock.h"
+
+#define PAUSE_MS   2
+#define NS_PER_SEC UINT64_C(1000000000)
+
+/* Use of request.scratch while it waits here, when no image uses it. */
+enum scratch { SCRATCH_SINCE /* clock_monotonic_ns() */ };
+
+_Static_assert(sizeof(uintptr_t) == sizeof(uint64_t), "a time fits into a word of scratch");
 
 enum lane_state { LANE_OPEN, LANE_HELD, LANE_FAILING };
 
@@ -15,6 +23,13 @@ struct lane {
 	enum lane_state state;
 	struct work *first, **last; /* of request.work, which nobody else uses meanwhile */
 	atomic_uint waiting;	    /* written by the queue's thread */
+
+	/* Runs while requests wait, where they may not do so for ever. */
+	struct ring_op timer, timer_removal;
+	struct __kernel_timespec timer_length;
+	bool timer_runs;
+	atomic_uint ops;      /* of the two, how many the ring has */
+	atomic_uint expiries; /* odd while requests expire */
 };
 
 struct gate {
@@ -49,12 +64,29 @@ static void count_waiting(struct lane *lane, int step)
 	atomic_store_explicit(&lane->waiting, waiting + (unsigned)step, memory_order_release);
 }
 
+static void start_timer(struct lane *lane, uint64_t ns)
+{
+	struct io_uring_sqe *sqe = queue_get_sqe(lane->queue);
+
+	lane->timer_length.tv_sec = (long long)(ns / NS_PER_SEC);
+	lane->timer_length.tv_nsec = (long long)(ns % NS_PER_SEC);
+	lane->timer_runs = true;
+	atomic_fetch_add(&lane->ops, 1);
+	io_uring_prep_timeout(sqe, &lane->timer_length, 0, 0);
+	queue_sqe_bind(sqe, &lane->timer);
+}
+
 static void park(struct lane *lane, struct request *request)
 {
 	request->work.next = NULL;
 	*lane->last = &request->work;
 	lane->last = &request->work.next;
 	count_waiting(lane, 1);
+	if (lane->gate->config.io_timeout == 0)
+		return;
+	request->scratch[SCRATCH_SINCE] = clock_monotonic_ns();
+	if (!lane->timer_runs)
+		start_timer(lane, lane->gate->config.io_timeout * NS_PER_SEC);
 }
 
 static void pass_on(struct lane *lane, struct request *request)
@@ -99,6 +131,56 @@ static struct request *take_first(struct lane *lane)
 		lane->last = &lane->first;
 	count_waiting(lane, -1);
 	return container_of(work, struct request, work);
+}
+
+/* Nanoseconds that the first one may wait yet. */
+static uint64_t patience(const struct lane *lane)
+{
+	const struct request *first = container_of(lane->first, struct request, work);
+	uint64_t until = first->scratch[SCRATCH_SINCE] + lane->gate->config.io_timeout * NS_PER_SEC;
+	uint64_t now = clock_monotonic_ns();
+
+	return until > now ? until - now : 0;
+}
+
+/* They wait in the order in which they came. */
+static void expire(struct lane *lane)
+{
+	atomic_fetch_add(&lane->expiries, 1);
+	while (lane->first && patience(lane) == 0)
+		request_complete(take_first(lane), -EIO);
+	atomic_fetch_add(&lane->expiries, 1);
+}
+
+static void timer_ended(struct ring_op *op, int result, uint32_t flags)
+{
+	struct lane *lane = container_of(op, struct lane, timer);
+
+	lane->timer_runs = false;
+	if (result != -ECANCELED)
+		expire(lane);
+	if (lane->first && !lane->timer_runs)
+		start_timer(lane, patience(lane));
+	atomic_fetch_sub(&lane->ops, 1); /* last: a gate that closes goes on with it */
+}
+
+static void removal_ended(struct ring_op *op, int result, uint32_t flags)
+{
+	atomic_fetch_sub(&container_of(op, struct lane, timer_removal)->ops, 1);
+}
+
+static int remove_timer(void *data)
+{
+	struct lane *lane = data;
+	struct io_uring_sqe *sqe;
+
+	if (!lane->timer_runs)
+		return 0;
+	atomic_fetch_add(&lane->ops, 1);
+	sqe = queue_get_sqe(lane->queue);
+	io_uring_prep_timeout_remove(sqe, (uintptr_t)&lane->timer, 0);
+	queue_sqe_bind(sqe, &lane->timer_removal);
+	return 0;
 }
 
 static int hold_lane(void *data)
@@ -165,12 +247,31 @@ static bool is_past(const struct timespec *deadline)
 	       (now.tv_sec == deadline->tv_sec && now.tv_nsec >= deadline->tv_nsec);
 }
 
-/* While requests wait their number only grows: read first, it never hides one at the image. */
+/* False while requests expire. *ret: how often they have. */
+static bool count_expiries(const struct gate *gate, unsigned *ret)
+{
+	*ret = 0;
+	for (unsigned i = 0; i < gate->nr_lanes; i++) {
+		unsigned expiries = atomic_load(&gate->lanes[i].expiries);
+
+		if (expiries % 2)
+			return false;
+		*ret += expiries;
+	}
+	return true;
+}
+
+/* While none expires the number of those that wait only grows: read first, it never hides one at
+ * the image. */
 static bool is_idle(struct gate *gate)
 {
-	unsigned waiting = gate_waiting(gate);
+	unsigned before, after, waiting, in_flight;
 
-	return atomic_load_explicit(&gate->image.in_flight, memory_order_acquire) <= waiting;
+	if (!count_expiries(gate, &before))
+		return false;
+	waiting = gate_waiting(gate);
+	in_flight = atomic_load_explicit(&gate->image.in_flight, memory_order_acquire);
+	return in_flight <= waiting && count_expiries(gate, &after) && before == after;
 }
 
 bool gate_wait_idle(struct gate *gate, const struct timespec *deadline, const atomic_uint *cancel)
@@ -221,11 +322,22 @@ void gate_fail(struct gate *gate)
 	call_lanes(gate, fail_lane);
 }
 
+static void end_timers(struct gate *gate)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000 * 1000 };
+
+	call_lanes(gate, remove_timer);
+	for (unsigned i = 0; i < gate->nr_lanes; i++)
+		while (atomic_load(&gate->lanes[i].ops) > 0)
+			nanosleep(&pause, NULL);
+}
+
 static int gate_close(struct image *image)
 {
 	struct gate *gate = gate_of(image);
 	int r = image_close(gate->inner);
 
+	end_timers(gate);
 	free(gate);
 	return r;
 }
@@ -259,6 +371,8 @@ int gate_create(const struct gate_config *config, struct image *inner, struct ga
 		lane->gate = gate;
 		lane->queue = config->queues[i];
 		lane->last = &lane->first;
+		lane->timer.complete = timer_ended;
+		lane->timer_removal.complete = removal_ended;
 	}
 	listen_to(gate, inner);
 	*ret = gate;

@@ -21,6 +21,8 @@ struct gate;
 struct gate_config {
 	struct queue *const *queues; /* every queue that may submit; copied */
 	unsigned nr_queues;
+	unsigned io_timeout; /* seconds that a request waits here until it fails with EIO; 0: for
+				ever */
 
 	/*
 	 * Queue thread, or NULL: requests have come back, and more will until the gate is held. May

@@ -228,11 +228,12 @@ static int create_frontend(struct device *device, const struct map_request *requ
 }
 
 /* The gate owns the image from here on. Its figures outlive an exchange of the image behind it. */
-static int make_gate(struct device *device, struct error *err)
+static int make_gate(struct device *device, const struct map_request *request, struct error *err)
 {
 	const struct gate_config config = {
 		.queues = device->devices->config.queues->list,
 		.nr_queues = device->devices->config.queues->count,
+		.io_timeout = request->io_timeout,
 		.cut_off = device_cut_off,
 		.data = device,
 	};
@@ -254,7 +255,7 @@ int device_start(struct device *device, const struct map_request *request,
 	int r;
 
 	report(request->reporter, "starting the device");
-	r = make_gate(device, err);
+	r = make_gate(device, request, err);
 	if (r == 0)
 		r = create_frontend(device, request, deadline, err);
 	if (r == 0)

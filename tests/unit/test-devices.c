@@ -38,8 +38,9 @@ struct fake {
 	atomic_uint at_image;
 };
 
-static struct fake *fake; /* the last one that was made */
-static bool strands;	  /* what starts is stranded */
+static struct fake *fake;   /* the last one that was made */
+static bool strands;	    /* what starts is stranded */
+static unsigned io_timeout; /* of what is mapped */
 
 static struct fake *fake_of(struct frontend *frontend)
 {
@@ -249,8 +250,9 @@ static int drop(void **state)
 
 static int map(struct fixture *fixture, const char *fault, struct error *err)
 {
-	json_t *params = json_pack("{s:s, s:I, s:s}", "type", "null", "size", (json_int_t)1 << 20,
-				   "fault", fault);
+	json_t *params =
+		json_pack("{s:s, s:I, s:s, s:i}", "type", "null", "size", (json_int_t)1 << 20,
+			  "fault", fault, "io_timeout", (int)io_timeout);
 	struct map_request request;
 	json_t *answer;
 	int r = map_request_parse(params, &request, err);
@@ -502,6 +504,24 @@ static void what_is_stranded_stays_whole(void **state)
 	assert_false(has_record(fixture));
 }
 
+static void held_requests_have_their_timeout(void **state)
+{
+	struct error err = ERROR_NONE;
+
+	io_timeout = 1;
+	expect_mapped(*state, "read=EIO");
+	io_timeout = 0;
+	assert_int_equal(drain(*state, 30, &err), 0);
+	begin_write();
+	sem_wait(&fake->write.answered);
+	assert_int_equal(fake->write.request.result, -EIO);
+	assert_int_equal(resume(*state, 30, &err), 0);
+	begin_write();
+	sem_wait(&fake->write.answered);
+	assert_int_equal(fake->write.request.result, 0);
+	expect_unmapped(*state);
+}
+
 #define devices_test(name) cmocka_unit_test_setup_teardown(name, make, drop)
 
 int main(void)
@@ -515,6 +535,7 @@ int main(void)
 		devices_test(a_stop_does_not_wait_for_ever),
 		devices_test(force_takes_what_is_being_replaced),
 		devices_test(force_takes_what_is_cut_off_and_silent),
+		devices_test(held_requests_have_their_timeout),
 		devices_test(what_is_left_is_taken_back),
 		devices_test(what_is_stranded_stays_whole),
 	};

@@ -64,10 +64,12 @@ static void cut_off(void *data)
 	atomic_fetch_add(&((struct fixture *)data)->cut_off, 1);
 }
 
-static int make(void **state)
+static int make_with(void **state, unsigned io_timeout)
 {
 	struct fixture *fixture = calloc(1, sizeof(*fixture));
-	struct gate_config config = { .nr_queues = 1, .cut_off = cut_off, .data = fixture };
+	struct gate_config config = {
+		.nr_queues = 1, .io_timeout = io_timeout, .cut_off = cut_off, .data = fixture
+	};
 
 	if (queue_create("test", 5, &fixture->queue) < 0)
 		return -1;
@@ -80,6 +82,16 @@ static int make(void **state)
 	current_fixture = fixture;
 	*state = fixture;
 	return 0;
+}
+
+static int make(void **state)
+{
+	return make_with(state, 0);
+}
+
+static int make_impatient(void **state)
+{
+	return make_with(state, 1);
 }
 
 static int drop(void **state)
@@ -202,6 +214,35 @@ static void a_failing_gate_answers_all(void **state)
 	assert_int_equal(fixture->one.count, 0);
 }
 
+static void what_waits_too_long_fails(void **state)
+{
+	struct fixture *fixture = *state;
+	struct timespec deadline = soon();
+
+	gate_hold(fixture->gate);
+	submit(fixture);
+	expect_done(fixture, -EIO);
+	submit(fixture);
+	expect_done(fixture, -EIO);
+	assert_int_equal(gate_waiting(fixture->gate), 0);
+	assert_true(gate_wait_idle(fixture->gate, &deadline, NULL));
+	gate_resume(fixture->gate, gate_take_inner(fixture->gate));
+	submit(fixture);
+	expect_done(fixture, 0);
+	expect_order(&fixture->one, REQUESTS);
+}
+
+/* What it holds back is answered; its timer still runs. */
+static void an_impatient_gate_closes(void **state)
+{
+	struct fixture *fixture = *state;
+
+	gate_hold(fixture->gate);
+	submit(fixture);
+	gate_fail(fixture->gate);
+	expect_done(fixture, -EIO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -210,6 +251,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_is_cut_off_waits, make, drop),
 		cmocka_unit_test_setup_teardown(other_failures_are_final, make, drop),
 		cmocka_unit_test_setup_teardown(a_failing_gate_answers_all, make, drop),
+		cmocka_unit_test_setup_teardown(what_waits_too_long_fails, make_impatient, drop),
+		cmocka_unit_test_setup_teardown(an_impatient_gate_closes, make_impatient, drop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
