@@ -25,6 +25,7 @@
 #define SECTOR_SHIFT   9
 #define PROBE_DEADLINE 10 /* seconds */
 #define PAUSE_MAX_MS   50
+#define OPEN_MS	       2000
 
 /* What is asked of every kernel that offers it. */
 #define WANTED_FEATURES                                                                  \
@@ -285,6 +286,18 @@ static int take_back(struct ublk *ublk, struct error *err)
 	return r < 0 ? r : start_recovery(ublk, err);
 }
 
+/* Somebody who looks whether the device is open has it so for a moment, see leftover.c. */
+static int open_alone(const char *path)
+{
+	long long end = now_ms() + OPEN_MS;
+	const struct timespec pause = { .tv_nsec = 5 * 1000 * 1000 };
+	int fd;
+
+	while ((fd = open(path, O_RDWR | O_CLOEXEC)) < 0 && errno == EBUSY && now_ms() < end)
+		nanosleep(&pause, NULL);
+	return fd < 0 ? -errno : fd;
+}
+
 static int open_char_device(struct ublk *ublk, struct error *err)
 {
 	char path[32], dev_file[64];
@@ -295,9 +308,9 @@ static int open_char_device(struct ublk *ublk, struct error *err)
 	r = ublk_node_ensure(path, dev_file, S_IFCHR, &ublk->char_node, err);
 	if (r < 0)
 		return r;
-	ublk->char_fd = open(path, O_RDWR | O_CLOEXEC);
-	if (ublk->char_fd < 0)
-		return error_set(err, -errno, "cannot open %s: %s", path, errno_text(errno));
+	ublk->char_fd = r = open_alone(path);
+	if (r < 0)
+		return error_set(err, r, "cannot open %s: %s", path, errno_text(r));
 	return 0;
 }
 
