@@ -291,21 +291,22 @@ static void inner_resized(struct image *inner, void *data)
 	struct gate *gate = data;
 	uint64_t size = atomic_load(&inner->info.size);
 
-	if (atomic_exchange(&gate->image.info.size, size) != size && gate->image.resized)
-		gate->image.resized(&gate->image, gate->image.resized_data);
+	if (atomic_exchange(&gate->image.info.size, size) != size)
+		image_report_size(&gate->image);
 }
 
 static void listen_to(struct gate *gate, struct image *inner)
 {
-	inner->resized_data = gate;
-	inner->resized = inner_resized;
 	gate->inner = inner;
+	image_listen(inner, inner_resized, gate);
 }
 
 struct image *gate_take_inner(struct gate *gate)
 {
 	struct image *inner = gate->inner;
 
+	if (inner)
+		image_listen(inner, NULL, NULL);
 	gate->inner = NULL;
 	return inner;
 }

@@ -53,6 +53,22 @@ void image_submit(struct image *image, struct request *request)
 		image->ops->submit(image, request);
 }
 
+void image_listen(struct image *image, void (*resized)(struct image *image, void *data), void *data)
+{
+	pthread_mutex_lock(&image->listener_lock);
+	image->resized = resized;
+	image->resized_data = data;
+	pthread_mutex_unlock(&image->listener_lock);
+}
+
+void image_report_size(struct image *image)
+{
+	pthread_mutex_lock(&image->listener_lock);
+	if (image->resized)
+		image->resized(image, image->resized_data);
+	pthread_mutex_unlock(&image->listener_lock);
+}
+
 static void wait_idle(struct image *image)
 {
 	const struct timespec pause = { .tv_nsec = 2 * 1000 * 1000 };

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -67,13 +68,21 @@ struct image {
 	/* Of every request, if set, before the first one; image_close() frees them. */
 	struct figures *figures;
 
-	/*
-	 * Called, if set, on a thread of the backend when info.size has changed. Set before the
-	 * first request; must not block.
-	 */
+	/* See image_listen(). A backend makes it of zeroes. */
+	pthread_mutex_t listener_lock;
 	void (*resized)(struct image *image, void *data);
 	void *resized_data;
 };
+
+/*
+ * Any thread: @resized is called on a thread of the backend when info.size has changed; it must not
+ * block. NULL: nobody is called any more, nor is being called when this returns.
+ */
+void image_listen(struct image *image, void (*resized)(struct image *image, void *data),
+		  void *data);
+
+/* The backend's thread: info.size has changed. */
+void image_report_size(struct image *image);
 
 /* Home thread. Takes the request over; refuses through its completion what the image cannot do. */
 void image_submit(struct image *image, struct request *request);

@@ -210,10 +210,10 @@ void stalls_stop(struct devices *devices);
 /* recovery.c: why it waits, for status. */
 void device_set_reason(struct device *device, const char *reason);
 
-/* resize.c: the device, which is live, gets the size that its image has. */
+/* resize.c: the device, once it is live, gets the size that its image has. */
 void device_follow_size(struct device *device);
 
-/* resize.c: the image's `resized` callback; @data is its device. */
+/* resize.c: for image_listen(); @data is its device. */
 void device_image_resized(struct image *image, void *data);
 
 /* devices.c. "With the lock" is devices->lock. */

@@ -244,8 +244,7 @@ static int make_gate(struct device *device, const struct map_request *request, s
 	device->opened.image->figures = figures_create();
 	if (!device->opened.image->figures)
 		return error_set(err, -ENOMEM, "Out of memory.");
-	device->opened.image->resized_data = device;
-	device->opened.image->resized = device_image_resized;
+	image_listen(device->opened.image, device_image_resized, device);
 	return 0;
 }
 

@@ -314,8 +314,7 @@ static void inner_resized(struct image *inner, void *data)
 	struct fault_image *fault = data;
 
 	atomic_store(&fault->image.info.size, atomic_load(&inner->info.size));
-	if (fault->image.resized)
-		fault->image.resized(&fault->image, fault->image.resized_data);
+	image_report_size(&fault->image);
 }
 
 int fault_image_wrap(struct image *inner, const char *rules, struct image **ret, struct error *err)
@@ -332,8 +331,7 @@ int fault_image_wrap(struct image *inner, const char *rules, struct image **ret,
 	fault->image.info = inner->info;
 	memcpy(fault->image.identity, inner->identity, sizeof(inner->identity));
 	fault->inner = inner;
-	inner->resized_data = fault;
-	inner->resized = inner_resized;
+	image_listen(inner, inner_resized, fault);
 	*ret = &take_ptr(fault)->image;
 	return 0;
 }

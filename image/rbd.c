@@ -191,8 +191,8 @@ static void run_resize(struct work *work)
 	if (rbd_get_size(rbd->rbd, &size) < 0)
 		return;
 	size -= size % rbd->image.info.block_size;
-	if (atomic_exchange(&rbd->image.info.size, size) != size && rbd->image.resized)
-		rbd->image.resized(&rbd->image, rbd->image.resized_data);
+	if (atomic_exchange(&rbd->image.info.size, size) != size)
+		image_report_size(&rbd->image);
 }
 
 static void header_changed(void *data)

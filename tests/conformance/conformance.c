@@ -168,7 +168,7 @@ static void run_watch(struct test *test)
 
 	sem_init(&resized, 0, 0);
 	test->image = test->open(test, false);
-	test->image->resized = note_resize;
+	image_listen(test->image, note_resize, NULL);
 	printf("watching\n");
 	fflush(stdout);
 	clock_gettime(CLOCK_REALTIME, &deadline);

@@ -351,6 +351,22 @@ static void expect_state(struct fixture *fixture, const char *state)
 	json_decref(rows);
 }
 
+/* A state lasts as long as what was begun in it. */
+static void await_state(struct fixture *fixture, const char *wanted)
+{
+	struct error err = ERROR_NONE;
+	bool is = false;
+
+	while (!is) {
+		json_t *rows = devices_status(fixture->devices, NULL, &err);
+		json_t *row = json_array_get(rows, 0);
+
+		is = strcmp(json_string_value(json_object_get(row, "state")), wanted) == 0;
+		json_decref(rows);
+		usleep(1000);
+	}
+}
+
 static void a_drain_does_not_wait_for_ever(void **state)
 {
 	struct fixture *fixture = *state;
@@ -373,7 +389,7 @@ static void what_is_drained_late_goes_on(void **state)
 	expect_mapped(fixture, "close=delay:2000");
 	assert_int_equal(drain(fixture, 1, &err), -ETIMEDOUT);
 	assert_int_equal(resume(fixture, 30, &err), 0);
-	expect_state(fixture, "live");
+	await_state(fixture, "live");
 	expect_unmapped(fixture);
 }
 
@@ -389,22 +405,6 @@ static void *drainer_main(void *data)
 
 	drainer->result = drain(drainer->fixture, 30, &err);
 	return NULL;
-}
-
-/* A state lasts as long as what was begun in it. */
-static void await_state(struct fixture *fixture, const char *wanted)
-{
-	struct error err = ERROR_NONE;
-	bool is = false;
-
-	while (!is) {
-		json_t *rows = devices_status(fixture->devices, NULL, &err);
-		json_t *row = json_array_get(rows, 0);
-
-		is = strcmp(json_string_value(json_object_get(row, "state")), wanted) == 0;
-		json_decref(rows);
-		usleep(1000);
-	}
 }
 
 static void force_breaks_into_a_drain(struct fixture *fixture)

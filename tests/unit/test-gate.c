@@ -243,6 +243,22 @@ static void an_impatient_gate_closes(void **state)
 	expect_done(fixture, -EIO);
 }
 
+static void what_is_taken_out_tells_no_size(void **state)
+{
+	struct fixture *fixture = *state;
+	struct image *gate = gate_image(fixture->gate);
+
+	fixture->one.image.info.size = 2 << 20;
+	image_report_size(&fixture->one.image);
+	assert_int_equal(gate->info.size, 2 << 20);
+	gate_hold(fixture->gate);
+	gate_take_inner(fixture->gate);
+	fixture->one.image.info.size = 3 << 20;
+	image_report_size(&fixture->one.image);
+	assert_int_equal(gate->info.size, 2 << 20);
+	gate_resume(fixture->gate, &fixture->other.image);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +267,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_is_cut_off_waits, make, drop),
 		cmocka_unit_test_setup_teardown(other_failures_are_final, make, drop),
 		cmocka_unit_test_setup_teardown(a_failing_gate_answers_all, make, drop),
+		cmocka_unit_test_setup_teardown(what_is_taken_out_tells_no_size, make, drop),
 		cmocka_unit_test_setup_teardown(what_waits_too_long_fails, make_impatient, drop),
 		cmocka_unit_test_setup_teardown(an_impatient_gate_closes, make_impatient, drop),
 	};
