@@ -190,12 +190,14 @@ static int is_watched(rbd_image_t image, const char *addresses)
 	return found;
 }
 
-int fence_await_unwatched(rbd_image_t image, const char *addresses)
+/* Who asked may have given up: it must end by itself. */
+int fence_await_unwatched(rbd_image_t image, const char *addresses, unsigned timeout)
 {
 	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000l };
+	unsigned looks = timeout * (1000 / LOOK_MS);
 	int r;
 
-	while ((r = is_watched(image, addresses)) > 0)
+	while ((r = is_watched(image, addresses)) > 0 && looks-- > 0)
 		nanosleep(&pause, NULL);
-	return r;
+	return r > 0 ? -ETIMEDOUT : r;
 }

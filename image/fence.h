@@ -36,6 +36,8 @@ enum fence_owner { FENCE_NOBODY, FENCE_FORMER, FENCE_OTHER };
  */
 int fence_owner(rbd_image_t image, const char *addresses, char *owner, size_t size) warn_unused;
 
-/* Waits until the cluster has given up the watches of the clients at @addresses. 0 or a negative
- * errno. */
-int fence_await_unwatched(rbd_image_t image, const char *addresses) warn_unused;
+/*
+ * Waits until the cluster has given up the watches of the clients at @addresses. 0 or a negative
+ * errno, -ETIMEDOUT after @timeout seconds.
+ */
+int fence_await_unwatched(rbd_image_t image, const char *addresses, unsigned timeout) warn_unused;

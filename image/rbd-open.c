@@ -35,6 +35,7 @@ struct open_job {
 	char path[512]; /* for sentences: pool/namespace/image@snapshot */
 	char *identity, *former_client;
 	bool read_only, await_former, former_held;
+	unsigned timeout;	 /* seconds; the caller is gone then */
 	struct rbd_image *image; /* the outcome */
 	struct error error;
 	int result;
@@ -407,7 +408,8 @@ static int succeed_former(struct open_job *job, struct rbd_image *rbd)
 				 job->path, errno_text(r));
 	if (r == FENCE_OTHER || (r == FENCE_NOBODY && rbd->lockable && job->former_held))
 		return explain_taken(job, owner);
-	r = job->await_former ? fence_await_unwatched(rbd->rbd, job->former_client) : 0;
+	r = job->await_former ? fence_await_unwatched(rbd->rbd, job->former_client, job->timeout)
+			      : 0;
 	return r < 0 ? error_set(&job->error, r, "Cannot read who watches %s: %s.", job->path,
 				 errno_text(r))
 		     : 0;
@@ -524,6 +526,7 @@ int rbd_image_open_bounded(struct rbd_client *client, const struct rbd_image_spe
 
 	if (!job)
 		return error_set(err, -ENOMEM, "Out of memory.");
+	job->timeout = timeout;
 	r = bounded_run(&job->bounded, timeout);
 	if (r == -ETIMEDOUT)
 		return error_set(err, r,
