@@ -123,8 +123,8 @@ static int open_rbd_image(const struct map_request *request, bool await_former, 
 			      err);
 }
 
-static int open_rbd(struct client_pool *clients, const struct map_request *request,
-		    struct opened *opened, struct error *err)
+static int connect_and_open(struct client_pool *clients, const struct map_request *request,
+			    struct opened *opened, struct error *err)
 {
 	time_t started = time(NULL);
 	bool await_former;
@@ -141,6 +141,23 @@ static int open_rbd(struct client_pool *clients, const struct map_request *reque
 		report(request->reporter, "opening the image");
 	return open_rbd_image(request, await_former, remaining(started, request->timeout), opened,
 			      err);
+}
+
+/*
+ * A client that is shared may have been cut off (blocklisted) with nobody at work who would have
+ * noticed. Those who have it will, but nobody else shall get it.
+ */
+static int open_rbd(struct client_pool *clients, const struct map_request *request,
+		    struct opened *opened, struct error *err)
+{
+	int r = connect_and_open(clients, request, opened, err);
+
+	if (r != -ESHUTDOWN)
+		return r;
+	client_pool_retire(clients, opened->client);
+	client_pool_put(clients, opened->client);
+	opened->client = NULL;
+	return connect_and_open(clients, request, opened, err);
 }
 
 static int open_image(struct client_pool *clients, const struct map_request *request,

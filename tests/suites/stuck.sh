@@ -93,6 +93,15 @@ fi
 
 # ---- the client is blocklisted while it has nothing to do
 
+address_of() { near_cluster rbd --id "$CLIENT" status "$POOL/$1" --format json | jq -r '.watchers[0].address'; }
+near_cluster rbd --id "$CLIENT" create "$POOL/late" --size 64M
+check "a client is blocklisted" admin osd blocklist add "$(address_of patient)"
+sleep 6 # until its OSD knows
+late=$(export_of "$POOL/late")
+check "an image that would have shared it has another client" io 60 "$late" "write -P 13 0 64k"
+check "the image that has it can be taken away" timeout 60 "$urbd" unexport "$POOL/patient"
+patient=$(export_of "$POOL/patient")
+check "and be had again" io 60 "$patient" "write -P 10 0 64k"
 exile=$(near_cluster rbd --id "$CLIENT" lock ls "$POOL/patient" --format json | jq -r '.[0].address')
 check "a client is blocklisted" admin osd blocklist add "$exile"
 sleep 6 # until librbd, whose watch is refused, has given its lock up
