@@ -23,7 +23,8 @@ struct devices_config {
 	struct queues *queues;
 	struct records *records;
 	struct client_pool *clients;
-	bool no_fence; /* for tests alone: what it is good for shows without it */
+	struct timespec started; /* the daemon was (CLOCK_MONOTONIC) */
+	bool no_fence;		 /* for tests alone: what it is good for shows without it */
 };
 
 int devices_create(const struct devices_config *config, struct devices **ret,

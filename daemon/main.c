@@ -31,6 +31,7 @@
 #define STOP_EXPORTS 10
 
 struct daemon {
+	struct timespec started;
 	struct queues queues;
 	struct records *records;
 	struct client_pool *clients;
@@ -105,6 +106,7 @@ static int start_metrics(struct daemon *daemon, const struct daemon_options *opt
 static int start(struct daemon *daemon, const struct daemon_options *options, struct error *err)
 {
 	struct devices_config devices = { .queues = &daemon->queues,
+					  .started = daemon->started,
 					  .no_fence = options->no_fence };
 	struct server_config server = {
 		.socket_path = options->socket_path,
@@ -199,7 +201,7 @@ static void release(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
-	struct daemon daemon = { .signal_fd = -1 };
+	struct daemon daemon = { .started = deadline_in(0), .signal_fd = -1 };
 	struct error err = ERROR_NONE;
 	struct daemon_options options;
 

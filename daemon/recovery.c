@@ -253,7 +253,7 @@ static long milliseconds_since(const struct timespec *begin)
 }
 
 /* The image may have been resized while nobody served it. */
-static void finish(struct device *device, const struct timespec *begin)
+static void finish(struct device *device)
 {
 	char spec[DEVICE_SPEC_MAX];
 
@@ -261,14 +261,13 @@ static void finish(struct device *device, const struct timespec *begin)
 	device_set_reason(device, "");
 	device->mapped_at = time(NULL);
 	log_info("%s (%s) is served again, %ld ms after the start", device->path, spec,
-		 milliseconds_since(begin));
+		 milliseconds_since(&device->devices->config.started));
 	set_state(device, DEVICE_LIVE);
 	device_follow_size(device);
 }
 
 static void recover(struct recovery *recovery)
 {
-	const struct timespec begin = deadline_in(0);
 	struct device *device = recovery->device;
 	unsigned pause = PAUSE_FIRST;
 	struct error err = ERROR_NONE;
@@ -292,7 +291,7 @@ static void recover(struct recovery *recovery)
 			return;
 		pause = MIN(pause * 2, PAUSE_MAX);
 	}
-	finish(device, &begin);
+	finish(device);
 }
 
 static void *recover_main(void *data)
