@@ -84,6 +84,7 @@ struct device {
 	struct opened opened; /* its image is that of the gate */
 	struct gate *gate;
 	atomic_bool cut_off; /* its client is; set on any thread */
+	bool resize_due;     /* a thread of resize.c is about to look at its size */
 	struct frontend *frontend;
 	unsigned long long record; /* the serial of its record; 0: none yet */
 	time_t mapped_at;
@@ -210,8 +211,14 @@ void stalls_stop(struct devices *devices);
 /* recovery.c: why it waits, for status. */
 void device_set_reason(struct device *device, const char *reason);
 
-/* resize.c: the device, once it is live, gets the size that its image has. */
-void device_follow_size(struct device *device);
+/*
+ * resize.c: the device that the caller works on is live from here on, and gets the size that its
+ * image has: news of that may have come in vain meanwhile.
+ */
+void device_set_live(struct device *device);
+
+/* resize.c: bytes that the kernel's device has; 0 where it does not tell. */
+uint64_t device_kernel_size(const struct device *device);
 
 /* resize.c: for image_listen(); @data is its device. */
 void device_image_resized(struct image *image, void *data);

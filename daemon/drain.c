@@ -119,7 +119,7 @@ static int go_on_undrained(struct device *device, unsigned timeout, struct error
 			  "device goes on.",
 			  device->path, timeout);
 	gate_resume(device->gate, gate_take_inner(device->gate));
-	set_state(device, DEVICE_LIVE);
+	device_set_live(device);
 	return err->code;
 }
 

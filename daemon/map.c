@@ -338,7 +338,7 @@ static int map_entered(struct device *device, const struct map_request *request,
 	*ret = map_result(device, false);
 	log_info("%s is mapped as %s%s", spec, device->path,
 		 request->read_only ? ", read-only" : "");
-	set_state(device, DEVICE_LIVE);
+	device_set_live(device);
 	return 0;
 }
 

@@ -177,23 +177,6 @@ static bool is_final(int code)
 	return code == -ESTALE;
 }
 
-/* Bytes; 0 when the kernel does not tell. */
-static uint64_t size_of(const struct device *device)
-{
-	unsigned long long sectors = 0;
-	char path[64];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/sys/block/%s/size", device->path + strlen("/dev/"));
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	if (fscanf(file, "%llu", &sectors) != 1)
-		sectors = 0;
-	fclose(file);
-	return sectors * 512;
-}
-
 /* Rather than hold its I/O for ever: who uses the device hears that it is lost. */
 static int serve_errors(struct recovery *recovery, struct error *err)
 {
@@ -202,7 +185,7 @@ static int serve_errors(struct recovery *recovery, struct error *err)
 	struct map_request request;
 	int r;
 
-	r = failed_image_open(size_of(device), &opened.image, err);
+	r = failed_image_open(device_kernel_size(device), &opened.image, err);
 	if (r < 0)
 		return r;
 	if (!claim(device, &opened)) {
@@ -252,7 +235,6 @@ static long milliseconds_since(const struct timespec *begin)
 	return (now.tv_sec - begin->tv_sec) * 1000 + (now.tv_nsec - begin->tv_nsec) / 1000000;
 }
 
-/* The image may have been resized while nobody served it. */
 static void finish(struct device *device)
 {
 	char spec[DEVICE_SPEC_MAX];
@@ -262,8 +244,7 @@ static void finish(struct device *device)
 	device->mapped_at = time(NULL);
 	log_info("%s (%s) is served again, %ld ms after the start", device->path, spec,
 		 milliseconds_since(&device->devices->config.started));
-	set_state(device, DEVICE_LIVE);
-	device_follow_size(device);
+	device_set_live(device);
 }
 
 static void recover(struct recovery *recovery)

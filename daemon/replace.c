@@ -148,8 +148,7 @@ int device_attach(struct device *device, const struct map_request *request, stru
 	atomic_store(&device->cut_off, false);
 	gate_resume(device->gate, opened->image);
 	device_set_reason(device, "");
-	device_follow_size(device); /* news of before may have been given up */
-	set_state(device, DEVICE_LIVE);
+	device_set_live(device);
 	return 0;
 }
 

@@ -24,7 +24,9 @@ static bool is_in_table(struct devices *devices, const struct device *device)
 	return false;
 }
 
-/* With the lock. Makes the caller the one that works on the device; false if it goes away instead.
+/*
+ * With the lock. Makes the caller the one that works on the device; false if it goes away instead,
+ * or somebody works on it for long, who will look at its size then.
  */
 static bool claim(struct devices *devices, struct device *device)
 {
@@ -72,6 +74,8 @@ static void *resize_main(void *data)
 	free(data);
 	pthread_mutex_lock(&news.devices->lock);
 	claimed = claim(news.devices, news.device);
+	if (is_in_table(news.devices, news.device))
+		news.device->resize_due = false;
 	pthread_mutex_unlock(&news.devices->lock);
 	if (claimed) {
 		resize(news.device);
@@ -84,14 +88,13 @@ static void *resize_main(void *data)
 	return NULL;
 }
 
-/* Bytes, as the kernel has them; 0 where it cannot tell. */
-static uint64_t kernel_size(const char *path)
+uint64_t device_kernel_size(const struct device *device)
 {
 	unsigned long long sectors = 0;
 	char name[64];
 	FILE *file;
 
-	snprintf(name, sizeof(name), "/sys/block/%s/size", path + strlen("/dev/"));
+	snprintf(name, sizeof(name), "/sys/block/%s/size", device->path + strlen("/dev/"));
 	file = fopen(name, "re");
 	if (!file)
 		return 0;
@@ -101,10 +104,13 @@ static uint64_t kernel_size(const char *path)
 	return sectors * SECTOR;
 }
 
-void device_follow_size(struct device *device)
+void device_set_live(struct device *device)
 {
-	if (kernel_size(device->path) != atomic_load(&device->opened.image->info.size))
+	uint64_t size = atomic_load(&device->opened.image->info.size);
+
+	if (device_kernel_size(device) / SECTOR != size / SECTOR)
 		device_image_resized(device->opened.image, device);
+	set_state(device, DEVICE_LIVE);
 }
 
 void device_image_resized(struct image *image, void *data)
@@ -119,6 +125,12 @@ void device_image_resized(struct image *image, void *data)
 	}
 	*news = (struct news){ devices, device };
 	pthread_mutex_lock(&devices->lock);
+	if (device->resize_due) {
+		pthread_mutex_unlock(&devices->lock);
+		free(news);
+		return;
+	}
+	device->resize_due = true;
 	devices->releasing++; /* the table must outlive the thread */
 	pthread_mutex_unlock(&devices->lock);
 	if (thread_detached(resize_main, news) < 0)

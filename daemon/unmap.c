@@ -138,9 +138,12 @@ static int stop_frontend(struct device *device, enum stop_mode mode,
 }
 
 /* By force its requests were failed at the gate: there is no way back. */
-static enum device_state state_after_failure(const struct device *device, enum stop_mode mode)
+static void stop_failed(struct device *device, enum stop_mode mode)
 {
-	return device->frontend->ending || mode == STOP_FORCED ? DEVICE_FAILED : DEVICE_LIVE;
+	if (device->frontend->ending || mode == STOP_FORCED)
+		set_state(device, DEVICE_FAILED);
+	else
+		device_set_live(device);
 }
 
 /* Not served: the kernel holds it and its I/O. */
@@ -179,7 +182,7 @@ static int stop_device(struct device *device, enum stop_mode mode, const struct 
 	memcpy(path, device->path, sizeof(path));
 	r = stop_frontend(device, mode, deadline, err);
 	if (r < 0) {
-		set_state(device, state_after_failure(device, mode));
+		stop_failed(device, mode);
 		return r;
 	}
 	leave_table(device);
