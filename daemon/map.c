@@ -43,8 +43,10 @@ static int answer_existing(const struct device *existing, const struct map_reque
 
 	if (existing->state == DEVICE_FAILED)
 		return error_set(err, -EBUSY,
-				 "An unmap of %s failed half way. Unmap it with --force first.",
-				 existing->path);
+				 "It is mapped as %s, which serves nobody any more (%s). Unmap "
+				 "that with --force first.",
+				 existing->path,
+				 *existing->reason ? existing->reason : "an unmap failed half way");
 	if (read_only != request->read_only)
 		return error_set(err, -EBUSY,
 				 "It is mapped %s already, as %s. Unmap that first, or map it %s "
@@ -58,6 +60,25 @@ static int answer_existing(const struct device *existing, const struct map_reque
 				 existing->path);
 	*ret = map_result(existing, true);
 	return 0;
+}
+
+/* With the lock. @other may have gone in the last moment: NULL. */
+static int explain_wait(const struct device *other, const struct map_request *request,
+			struct error *err)
+{
+	bool waits = other && (other->state == DEVICE_QUIESCED || other->state == DEVICE_BLOCKED);
+
+	if (waits)
+		return error_set(err, -ETIMEDOUT,
+				 "It is mapped as %s, which waits (%s) and did not go on within "
+				 "%u s. Try again, or unmap it with --force; data not written yet "
+				 "is lost.",
+				 other->path, *other->reason ? other->reason : "being opened",
+				 request->timeout);
+	return error_set(err, -ETIMEDOUT,
+			 "It is being mapped or unmapped by somebody else and that did not end "
+			 "within %u s. Try again, or give a longer --timeout.",
+			 request->timeout);
 }
 
 enum entry_result { ENTRY_EXISTS = 1, ENTRY_INSERTED };
@@ -78,12 +99,9 @@ static int join_or_enter(struct device *device, const struct map_request *reques
 		close_aside(devices, &device->opened);
 		if (wait_change(devices, deadline))
 			continue;
+		r = explain_wait(find_identity(devices, device->identity), request, err);
 		pthread_mutex_unlock(&devices->lock);
-		return error_set(
-			err, -ETIMEDOUT,
-			"It is being mapped or unmapped by somebody else and that did not end "
-			"within %u s. Try again, or give a longer --timeout.",
-			request->timeout);
+		return r;
 	}
 	if (other) {
 		close_aside(devices, &device->opened);

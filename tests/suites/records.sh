@@ -125,7 +125,8 @@ ublk_device() { mkdir -p "$TEST_DIR/sys/class/ublk-char/ublkc$1"; } # which answ
 waits_with_reason() { [[ $("$urbd" status "/dev/$1" --format json | jq -r '.devices[0] | .state + ": " + .reason') =~ ^quiesced:\ $2 ]]; }
 
 ublk_device 987
-record ublkb987 '.frontend = "ublk"'
+truncate -s 16M "$TEST_DIR/lost"
+record ublkb987 ".frontend = \"ublk\" | .identity = \"$(identity_of "$TEST_DIR/lost")\" | .names.image = \"$TEST_DIR/lost\""
 nbd_device 201 "$(identity_of "$TEST_DIR/image")"
 rm "$TEST_DIR/sys/block/nbd201/backend"
 record nbd201 .
@@ -140,8 +141,12 @@ check "that of others is set aside with a reason" grep -q 'nbd202 is not that of
 for device in ublkb987 nbd201; do
 	check "$device waits, and why is told" eventually 30 waits_with_reason $device ".+"
 done
+check_says 'mapped as /dev/ublkb987, which waits .*ublk' "a map of its image says that it waits, and why" \
+	"$urbd" map --timeout 2 "file:$TEST_DIR/lost"
 rm -r "$TEST_DIR/sys/class/ublk-char/ublkc987"
 check "one that turns out to be gone fails" eventually 60 is_said ublkb987 'no device of this urbdd'
+check_says 'mapped as /dev/ublkb987, which serves nobody any more .*no device of this urbdd.*--force' \
+	"a map of its image says that it failed, and why" "$urbd" map "file:$TEST_DIR/lost"
 check "and is taken away by force" "$urbd" unmap --force /dev/ublkb987
 check "with its record" test ! -e "$state/ublkb987.json"
 kill_daemon
