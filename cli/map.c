@@ -197,8 +197,8 @@ const struct cli_option open_options[] = {
 	{ .name = "read-only", .help = "refuse writes", .param = "read_only" },
 	{ .name = "io-timeout",
 	  .argument = "SECONDS",
-	  .help = "fail requests that the cluster does not answer in time (default: they wait for "
-		  "ever)",
+	  .help = "fail requests that the cluster does not answer in time, with EIO (default: they "
+		  "wait for ever)",
 	  .param = "io_timeout" },
 	{ .name = "lock",
 	  .argument = "auto|exclusive|none",

@@ -115,7 +115,7 @@ static const struct control_member open_params[] = {
 	  .max = TIMEOUT_MAX,
 	  .fallback = "they wait for ever",
 	  .doc = "rbd: seconds after which requests that the cluster does not answer, or that are "
-		 "held, fail." },
+		 "held, fail with EIO." },
 	{ .name = "lock",
 	  .kind = CONTROL_CHOICE,
 	  .choices = "auto|exclusive|none",

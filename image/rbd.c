@@ -23,9 +23,14 @@ static bool wants_flush(const struct rbd_image *rbd, const struct request *reque
 	       !request->scratch[SCRATCH_FLUSHING];
 }
 
-/* librbd says how many bytes it read; everything else ends in 0. */
+/*
+ * librbd says how many bytes it read; everything else ends in 0. What it gives up after the user's
+ * time (rados_osd_op_timeout) is an I/O error to whoever is above, on every frontend.
+ */
 static int result_of(const struct request *request, ssize_t r)
 {
+	if (r == -ETIMEDOUT)
+		return -EIO;
 	if (r < 0)
 		return (int)r;
 	if (request->op == REQUEST_READ && (uint64_t)r != request->length)

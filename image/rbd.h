@@ -2,8 +2,8 @@
  * An image in a Ceph cluster, through librbd's asynchronous calls.
  *
  * librbd completes on a thread of its own; the request goes home through its queue's inbox.
- * Negative errno of librbd reach the request as they are. While librbd has a request, the request's
- * buffer is librbd's as well.
+ * Negative errno of librbd reach the request as they are, but for -ETIMEDOUT, which is -EIO. While
+ * librbd has a request, the request's buffer is librbd's as well.
  */
 #pragma once
 

@@ -9,6 +9,8 @@
  *	conformance open SPEC [OPTION...]	opens it and prints what it is
  *	conformance late SPEC [OPTION...]	opens in vain, then lives on until its input ends
  *	conformance watch SPEC [OPTION...]	prints its size when that changes
+ *	conformance ask SPEC [OPTION...]	for each line of its input: reads, writes, prints how
+ *it went
  *
  * SPEC is POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]. Options: --conf FILE, --id USER, --keyring FILE,
  * --key-env VARIABLE, --monitors LIST, --timeout SECONDS, --read-only, -o KEY=VALUE.
@@ -180,6 +182,24 @@ static void run_watch(struct test *test)
 	printf("size %" PRIu64 "\n", atomic_load(&test->image->info.size));
 }
 
+/* What happens to the cluster between the lines is the suite's affair. */
+static void run_ask(struct test *test)
+{
+	char line[16];
+
+	test->image = test->open(test, want_read_only);
+	printf("open\n");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		int read = do_io(test, REQUEST_READ, 0, 0, 4096, test->buffer);
+		int write = do_io(test, REQUEST_WRITE, 0, 0, 4096, test->buffer);
+
+		printf("read %s write %s\n", read ? errno_name(read) : "OK",
+		       write ? errno_name(write) : "OK");
+		fflush(stdout);
+	}
+}
+
 static const struct mode {
 	const char *name;
 	struct image *(*open)(struct test *test, bool read_only);
@@ -189,6 +209,7 @@ static const struct mode {
 	{ "fault", open_file, run_faults },    { "rbd", open_rbd, run_image },
 	{ "rbd-fault", open_rbd, run_faults }, { "open", open_rbd, run_open },
 	{ "late", open_rbd, run_late },	       { "watch", open_rbd, run_watch },
+	{ "ask", open_rbd, run_ask },
 };
 
 static const struct mode *find_mode(const char *name)
@@ -196,7 +217,7 @@ static const struct mode *find_mode(const char *name)
 	for (unsigned i = 0; i < ARRAY_SIZE(modes); i++)
 		if (name && strcmp(modes[i].name, name) == 0)
 			return &modes[i];
-	fprintf(stderr, "usage: conformance null|file|fault|rbd|rbd-fault|open|late|watch "
+	fprintf(stderr, "usage: conformance null|file|fault|rbd|rbd-fault|open|late|watch|ask "
 			"[TARGET] [OPTION...]\n");
 	exit(2);
 }

@@ -141,6 +141,22 @@ check "a new size is noticed" grep -qx "size 134217728" "$TEST_DIR/watch"
 
 # ---- a cluster that does not answer
 
+mkfifo "$TEST_DIR/ask"
+near_cluster "$conformance" ask rbd/whole "${mine[@]}" -o rados_osd_op_timeout=3 \
+	<"$TEST_DIR/ask" >"$TEST_DIR/asked" &
+asker=$!
+exec 9>"$TEST_DIR/ask"
+echo >&9
+check "with a limit of time all is well as long as the cluster answers" \
+	eventually 60 grep -qx "read OK write OK" "$TEST_DIR/asked"
+"$lab/cluster" stop "$CLUSTER" --kill osd.0
+echo >&9
+check "what it does not answer by then is EIO" \
+	eventually 60 grep -qx "read EIO write EIO" "$TEST_DIR/asked"
+"$lab/cluster" start "$CLUSTER"
+exec 9>&-
+wait $asker || not_ok "the image that got no answers is closed well" "exit $?"
+
 watched() { [[ $(rbd status rbd/whole) = *watcher=* ]]; }
 unwatched() { ! watched; }
 

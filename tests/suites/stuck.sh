@@ -56,7 +56,8 @@ near_cluster timeout 180 /usr/bin/python3 - "$cached" >"$TEST_DIR/cached.out" 2>
 	h.pwrite(b"8" * 65536, 0)
 END
 cached_client=$!
-check_says 'failed|error' "after --io-timeout a request fails" io 60 "$hasty" "read 0 64k"
+check_says 'Input/output error' "after --io-timeout a read is EIO" io 60 "$hasty" "read 0 64k"
+check_says 'Input/output error' "and so is a write" io 60 "$hasty" "write 64k 64k"
 check "another image goes on meanwhile" io 10 "$other" "read 0 64k"
 check "the control socket answers" test "$(in_ms "$urbd" list)" -lt 10000 # not after the timeouts of a cluster
 check "without --io-timeout a request waits" kill -0 $client
