@@ -50,19 +50,28 @@ static void print_value(json_t *value, char kind)
 		printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
 }
 
-/* --- Devices ---------------------------------------------------------------------------------- */
+/* --- Devices and exports ---------------------------------------------------------------------- */
 
 static const struct {
 	const char *member, *label;
 	char kind; /* of an integer: 's' bytes, 't' seconds since 1970, else a number */
 } rows[] = {
-	{ "state", "state", 0 },	 { "frontend", "frontend", 0 },
-	{ "reason", "because", 0 },	 { "read_only", "read-only", 0 },
-	{ "size", "size", 's' },	 { "block_size", "block size", 's' },
-	{ "queues", "queues", 0 },	 { "queue_depth", "queue depth", 0 },
-	{ "in_flight", "in flight", 0 }, { "features", "features", 0 },
-	{ "cluster", "cluster", 0 },	 { "user", "user", 0 },
-	{ "client", "client", 0 },	 { "mapped_at", "mapped at", 't' },
+	{ "state", "state", 0 },
+	{ "frontend", "frontend", 0 },
+	{ "reason", "because", 0 },
+	{ "read_only", "read-only", 0 },
+	{ "size", "size", 's' },
+	{ "block_size", "block size", 's' },
+	{ "queues", "queues", 0 },
+	{ "queue_depth", "queue depth", 0 },
+	{ "in_flight", "in flight", 0 },
+	{ "features", "features", 0 },
+	{ "cluster", "cluster", 0 },
+	{ "user", "user", 0 },
+	{ "client", "client", 0 },
+	{ "mapped_at", "mapped at", 't' },
+	{ "tls", "TLS", 0 },
+	{ "clients", "clients", 0 },
 	{ "error", "error", 0 },
 };
 
@@ -73,12 +82,21 @@ static bool worth_showing(json_t *value)
 	return json_is_integer(value) || json_is_boolean(value);
 }
 
-static void print_device(json_t *device)
+/* A device's path, or an export's URI. */
+static const char *place_of(json_t *row)
+{
+	const char *path = json_text(row, "device"), *uri = json_text(row, "uri");
+
+	if (*path)
+		return path;
+	return *uri ? uri : "(no device yet)";
+}
+
+static void print_row(json_t *device)
 {
 	cleanup_free char *spec = spec_format(device);
-	const char *path = json_text(device, "device");
 
-	printf("%s: %s\n", *path ? path : "(no device yet)", spec ? spec : "");
+	printf("%s: %s\n", place_of(device), spec ? spec : "");
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		json_t *value = json_object_get(device, rows[i].member);
 
@@ -124,16 +142,21 @@ static void print_daemon(json_t *status)
 
 static void print_plain(json_t *status, bool daemon)
 {
-	json_t *device;
+	json_t *row;
 	size_t i;
 
 	if (daemon)
 		print_daemon(status);
-	json_array_foreach(json_object_get(status, "devices"), i, device)
+	json_array_foreach(json_object_get(status, "devices"), i, row)
 	{
 		if (daemon || i > 0)
 			putchar('\n');
-		print_device(device);
+		print_row(row);
+	}
+	json_array_foreach(json_object_get(status, "exports"), i, row)
+	{
+		putchar('\n');
+		print_row(row);
 	}
 }
 
@@ -160,7 +183,7 @@ static int run_status(struct cli *cli)
 const struct command status_command = {
 	.name = "status",
 	.arguments = "[DEVICE]",
-	.summary = "Show the daemon and its devices, or one device, in detail.",
+	.summary = "Show the daemon, its devices and exports, or one device, in detail.",
 	.max_operands = 1,
 	.method = "status",
 	.options = { format_options },

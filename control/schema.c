@@ -241,8 +241,9 @@ static const struct control_member list_results[] = {
 	{ .name = "exports",
 	  .kind = CONTROL_ARRAY,
 	  .doc = "An object an export: `name`, `uri`, `listen`, `type`, `pool`, `namespace`, "
-		 "`image` (file: the path), `snapshot`, `state` (`opening`, `live`, `stopping`), "
-		 "`read_only`, `tls`, `clients` (connections)." },
+		 "`image` (file: the path), `snapshot`, `state` (`opening`, `live`, `stopping`, "
+		 "`failed`), `reason` (why it failed), `read_only`, `tls`, `clients` "
+		 "(connections)." },
 	{ 0 },
 };
 
@@ -347,7 +348,11 @@ static const struct control_member status_results[] = {
 		 "`block_size` and `optimal_io` (bytes), `queues`, `queue_depth`, `features`, "
 		 "`in_flight` (requests), `mapped_at` (seconds since 1970), `identity`, and of an "
 		 "rbd "
-		 "image `cluster` (fsid), `user` and `client` (its address)." },
+		 "image `cluster` (fsid), `user` and `client` (its address); `reason` says why a "
+		 "device waits or has failed." },
+	{ .name = "exports",
+	  .kind = CONTROL_ARRAY,
+	  .doc = "Where no device was asked for: what `list` gives of exports." },
 	{ 0 },
 };
 

@@ -286,21 +286,6 @@ bool gate_wait_idle(struct gate *gate, const struct timespec *deadline, const at
 	return true;
 }
 
-static void inner_resized(struct image *inner, void *data)
-{
-	struct gate *gate = data;
-	uint64_t size = atomic_load(&inner->info.size);
-
-	if (atomic_exchange(&gate->image.info.size, size) != size)
-		image_report_size(&gate->image);
-}
-
-static void listen_to(struct gate *gate, struct image *inner)
-{
-	gate->inner = inner;
-	image_listen(inner, inner_resized, gate);
-}
-
 struct image *gate_take_inner(struct gate *gate)
 {
 	struct image *inner = gate->inner;
@@ -313,8 +298,8 @@ struct image *gate_take_inner(struct gate *gate)
 
 void gate_resume(struct gate *gate, struct image *inner)
 {
-	listen_to(gate, inner);
-	inner_resized(inner, gate);
+	gate->inner = inner;
+	image_follow(&gate->image, inner);
 	call_lanes(gate, resume_lane);
 }
 
@@ -375,7 +360,8 @@ int gate_create(const struct gate_config *config, struct image *inner, struct ga
 		lane->timer.complete = timer_ended;
 		lane->timer_removal.complete = removal_ended;
 	}
-	listen_to(gate, inner);
+	gate->inner = inner;
+	image_follow(&gate->image, inner);
 	*ret = gate;
 	return 0;
 }

@@ -22,6 +22,8 @@ static int check(const struct image *image, const struct request *request)
 {
 	const struct image_info *info = &image->info;
 
+	if (atomic_load_explicit(&info->gone, memory_order_relaxed))
+		return -EIO;
 	if (request->op == REQUEST_FLUSH)
 		return 0;
 	if (request->op >= REQUEST_OPS || request->length == 0)
@@ -53,20 +55,47 @@ void image_submit(struct image *image, struct request *request)
 		image->ops->submit(image, request);
 }
 
-void image_listen(struct image *image, void (*resized)(struct image *image, void *data), void *data)
+void image_listen(struct image *image, void (*changed)(struct image *image, void *data), void *data)
 {
 	pthread_mutex_lock(&image->listener_lock);
-	image->resized = resized;
-	image->resized_data = data;
+	image->changed = changed;
+	image->changed_data = data;
 	pthread_mutex_unlock(&image->listener_lock);
 }
 
-void image_report_size(struct image *image)
+static void tell_change(struct image *image)
 {
 	pthread_mutex_lock(&image->listener_lock);
-	if (image->resized)
-		image->resized(image, image->resized_data);
+	if (image->changed)
+		image->changed(image, image->changed_data);
 	pthread_mutex_unlock(&image->listener_lock);
+}
+
+void image_set_size(struct image *image, uint64_t size)
+{
+	if (atomic_exchange(&image->info.size, size) != size)
+		tell_change(image);
+}
+
+void image_set_gone(struct image *image)
+{
+	if (!atomic_exchange(&image->info.gone, true))
+		tell_change(image);
+}
+
+static void follow(struct image *inner, void *data)
+{
+	struct image *outer = data;
+
+	image_set_size(outer, atomic_load(&inner->info.size));
+	if (atomic_load(&inner->info.gone))
+		image_set_gone(outer);
+}
+
+void image_follow(struct image *outer, struct image *inner)
+{
+	image_listen(inner, follow, outer);
+	follow(inner, outer);
 }
 
 static void wait_idle(struct image *image)

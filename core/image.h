@@ -15,10 +15,14 @@
 struct figures;
 struct image;
 
-/* What frontends announce to their clients. All sizes in bytes. Fixed while open, but for size. */
+/*
+ * What frontends announce to their clients. All sizes in bytes. Fixed while open, but for `size`
+ * and `gone`.
+ */
 struct image_info {
-	_Atomic uint64_t size;	      /* a multiple of block_size */
-	uint32_t block_size;	      /* logical block, 512 or 4096: unit of offset and length */
+	_Atomic uint64_t size; /* a multiple of block_size */
+	_Atomic bool gone;     /* removed while it was open: every request ends in -EIO, for good */
+	uint32_t block_size;   /* logical block, 512 or 4096: unit of offset and length */
 	uint32_t physical_block_size; /* smallest write without read-modify-write, >= block_size */
 	uint32_t minimum_io;	      /* smallest efficient I/O; 0 = physical_block_size */
 	uint32_t optimal_io;	      /* object size or stripe, 0 = none known */
@@ -70,19 +74,24 @@ struct image {
 
 	/* See image_listen(). A backend makes it of zeroes. */
 	pthread_mutex_t listener_lock;
-	void (*resized)(struct image *image, void *data);
-	void *resized_data;
+	void (*changed)(struct image *image, void *data);
+	void *changed_data;
 };
 
 /*
- * Any thread: @resized is called on a thread of the backend when info.size has changed; it must not
- * block. NULL: nobody is called any more, nor is being called when this returns.
+ * Any thread: @changed is called on a thread of the backend when info.size or info.gone has
+ * changed; it must not block. NULL: nobody is called any more, nor is being called when this
+ * returns.
  */
-void image_listen(struct image *image, void (*resized)(struct image *image, void *data),
+void image_listen(struct image *image, void (*changed)(struct image *image, void *data),
 		  void *data);
 
-/* The backend's thread: info.size has changed. */
-void image_report_size(struct image *image);
+/* Any thread: tells who listens that @image has another size now (if it is another), or is gone. */
+void image_set_size(struct image *image, uint64_t size);
+void image_set_gone(struct image *image);
+
+/* Any thread: from now on @outer, which listens to @inner, becomes what becomes of that. */
+void image_follow(struct image *outer, struct image *inner);
 
 /* Home thread. Takes the request over; refuses through its completion what the image cannot do. */
 void image_submit(struct image *image, struct request *request);

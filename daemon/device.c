@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/thread.h"
+#include "core/gate.h"
 #include "daemon/records.h"
 
 void device_free(struct device *device)
@@ -130,6 +131,14 @@ struct device *device_restore(struct devices *devices, const char *path, json_t 
 		 json_string_value(json_object_get(record, "client_address")) ?: "");
 	device->former_held = json_is_true(json_object_get(record, "lock_held"));
 	return device;
+}
+
+void device_fail(struct device *device, const char *why)
+{
+	log_error("%s fails: %s", device->path, why);
+	device_set_reason(device, why);
+	gate_fail(device->gate);
+	set_state(device, DEVICE_FAILED);
 }
 
 void device_put(struct device *device)

@@ -1,18 +1,18 @@
 /*
  * Inside of the device table: shared by devices.c (table), device.c (one device), map.c, unmap.c,
- * resize.c and report.c.
+ * follow.c and report.c.
  *
  * A device is in the table from the moment its identity is known: mapping → live (→ resizing →
- * live) → stopping, then it leaves the table. One that an earlier daemon left in the kernel begins
- * as quiesced: its I/O waits until recovery.c has its image open (→ mapping → live), or until an
- * unmap by force takes it away; failed, with I/O that fails, when its image is gone for good. A
- * live one whose client was cut off from the cluster is blocked (→ mapping → live) until replace.c
- * has another client for it. A stop that failed leaves the device live where the frontend had not
- * begun to take it away (it is in use, or its storage does not answer), and otherwise failed: it
- * serves nobody and is handed out to nobody, but its image is open and the kernel may have it,
- * until another unmap succeeds. Whoever changes a state wakes all waiters. Only the caller that
- * moved a device to `mapping`, `resizing` or `stopping` works on it, without the lock; the others
- * wait for the next change or for their deadline.
+ * live) → stopping, then it leaves the table; failed, when its image was removed. One that an
+ * earlier daemon left in the kernel begins as quiesced: its I/O waits until recovery.c has its
+ * image open (→ mapping → live), or until an unmap by force takes it away; failed, with I/O that
+ * fails, when its image is gone for good. A live one whose client was cut off from the cluster is
+ * blocked (→ mapping → live) until replace.c has another client for it. A stop that failed leaves
+ * the device live where the frontend had not begun to take it away (it is in use, or its storage
+ * does not answer), and otherwise failed: it serves nobody and is handed out to nobody, but its
+ * image is open and the kernel may have it, until another unmap succeeds. Whoever changes a state
+ * wakes all waiters. Only the caller that moved a device to `mapping`, `resizing` or `stopping`
+ * works on it, without the lock; the others wait for the next change or for their deadline.
  *
  * What is left of a device is released on a thread of its own: first what the kernel has of it,
  * then the record, but only when the kernel has nothing left; then frontend memory, image and
@@ -199,6 +199,12 @@ int device_attach(struct device *device, const struct map_request *request, stru
 /* replace.c: a gate's `cut_off`; @data is its device. */
 void device_cut_off(void *data);
 
+/*
+ * device.c: of a device that the caller works on: what waits, and all that comes, ends in EIO. What
+ * is left to do is to unmap it.
+ */
+void device_fail(struct device *device, const char *why);
+
 /* replace.c: the thread that looks after devices that are cut off. 0 or a negative errno. */
 int replacer_start(struct devices *devices) warn_unused;
 void replacer_stop(struct devices *devices);
@@ -212,16 +218,16 @@ void stalls_stop(struct devices *devices);
 void device_set_reason(struct device *device, const char *reason);
 
 /*
- * resize.c: the device that the caller works on is live from here on, and gets the size that its
- * image has: news of that may have come in vain meanwhile.
+ * follow.c: the device that the caller works on is live from here on, and becomes what became of
+ * its image: news of that may have come in vain meanwhile.
  */
 void device_set_live(struct device *device);
 
-/* resize.c: bytes that the kernel's device has; 0 where it does not tell. */
+/* follow.c: bytes that the kernel's device has; 0 where it does not tell. */
 uint64_t device_kernel_size(const struct device *device);
 
-/* resize.c: for image_listen(); @data is its device. */
-void device_image_resized(struct image *image, void *data);
+/* follow.c: for image_listen(); @data is its device. */
+void device_image_changed(struct image *image, void *data);
 
 /* devices.c. "With the lock" is devices->lock. */
 

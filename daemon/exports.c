@@ -55,7 +55,8 @@ struct daemon_export {
 	bool read_only, exclusive;
 	struct address *address; /* of whoever works on it, or while live */
 	struct opened opened;
-	bool force;	  /* of its end */
+	bool given_up; /* it ends, and its image may hold requests for ever: nobody waits for it */
+	bool force;    /* of its end */
 	unsigned timeout; /* likewise */
 };
 
@@ -337,6 +338,28 @@ static void close_export(struct daemon_export *export)
 	export_free(export);
 }
 
+/*
+ * A thread of the image. Size is a thing that clients ask for. Of an image that is gone they get
+ * errors, but for what librbd has in flight: it may never answer that (it waits for the exclusive
+ * lock, which was in the image), so who waits for it is cut off.
+ */
+static void image_changed(struct image *image, void *data)
+{
+	struct daemon_export *export = data;
+
+	if (!atomic_load(&image->info.gone))
+		return;
+	log_error("%s fails: " IMAGE_GONE, export->name);
+	if (atomic_load(&image->in_flight) > 0)
+		nbd_server_drop_clients(export->address->server, export->name);
+}
+
+/* Of one that is live. */
+static bool has_failed(const struct daemon_export *export)
+{
+	return atomic_load(&export->opened.image->info.gone);
+}
+
 /* Opens the image and offers it. */
 static int open_export(struct daemon_export *export, const struct export_request *request,
 		       struct error *err)
@@ -350,6 +373,7 @@ static int open_export(struct daemon_export *export, const struct export_request
 	r = opener_open_claimed(exports->clients, &request->image, &export->opened, err);
 	if (r < 0)
 		return r;
+	image_listen(export->opened.image, image_changed, export);
 	export->opened.image->figures = figures_create();
 	if (!export->opened.image->figures)
 		return error_set(err, -ENOMEM, "Out of memory.");
@@ -369,7 +393,8 @@ static struct daemon_export *find_at(struct exports *exports, const char *name, 
 	list_for_each(entry, &exports->table) {
 		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
 
-		if (strcmp(export->name, name) == 0 && strcmp(export->listen, listen) == 0)
+		if (!export->given_up && strcmp(export->name, name) == 0 &&
+		    strcmp(export->listen, listen) == 0)
 			return export;
 	}
 	return NULL;
@@ -389,6 +414,10 @@ static int look_for_existing(const struct daemon_export *export,
 				 "'%s' is being exported or unexported by somebody else. Try "
 				 "again.",
 				 export->name);
+	if (has_failed(other))
+		return error_set(err, -EBUSY,
+				 "It is exported already, and has failed (" IMAGE_GONE
+				 "). Unexport that first.");
 	if (!json_equal(other->names, export->names) || other->read_only != export->read_only)
 		return error_set(err, -EEXIST,
 				 "There is another export '%s' at %s. Give this one its own "
@@ -505,7 +534,7 @@ static int find_one(struct exports *exports, const struct unexport_request *requ
 	list_for_each(entry, &exports->table) {
 		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
 
-		if (!matches(export, request))
+		if (export->given_up || !matches(export, request))
 			continue;
 		if (export->state != EXPORT_LIVE)
 			other = export;
@@ -557,6 +586,7 @@ static int begin_end(struct daemon_export *export, bool force, unsigned timeout,
 {
 	int r;
 
+	export->given_up = has_failed(export) && atomic_load(&export->opened.image->in_flight) > 0;
 	export->force = force; /* written once, before the thread is there */
 	export->timeout = timeout;
 	r = thread_detached(end_export, export);
@@ -578,11 +608,14 @@ static int end_or_join(struct daemon_export *export, const struct unexport_reque
 }
 
 /* With the lock. */
-static bool in_table(struct exports *exports, unsigned long id)
+static bool is_awaited(struct exports *exports, unsigned long id)
 {
-	list_for_each(entry, &exports->table)
-		if (list_entry(entry, struct daemon_export, entry)->id == id)
-			return true;
+	list_for_each(entry, &exports->table) {
+		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
+
+		if (export->id == id)
+			return !export->given_up;
+	}
 	return false;
 }
 
@@ -591,7 +624,7 @@ static int await_end(struct exports *exports, unsigned long id, unsigned timeout
 {
 	struct timespec deadline = deadline_in(timeout + STOP_GRACE);
 
-	while (in_table(exports, id))
+	while (is_awaited(exports, id))
 		if (pthread_cond_timedwait(&exports->changed, &exports->lock, &deadline) ==
 		    ETIMEDOUT)
 			return error_set(err, -ETIMEDOUT,
@@ -630,16 +663,17 @@ int exports_remove(struct exports *exports, const struct unexport_request *reque
 /* With the lock. */
 static json_t *row_of(const struct daemon_export *export)
 {
-	bool live = export->state == EXPORT_LIVE;
-	json_t *row =
-		json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:i}", "name", export->name, "uri",
-			  live ? export->uri : "", "listen", export->listen, "state",
-			  state_names[export->state], "read_only", export->read_only, "tls",
-			  live && (export->address->tls_certificates || export->address->tls_keys),
-			  "clients",
-			  live ? nbd_server_clients(export->address->server, export->name) : 0);
+	bool live = export->state == EXPORT_LIVE, failed = live && has_failed(export);
+	json_t *row = json_pack(
+		"{s:s, s:s, s:s, s:s, s:b, s:b, s:i}", "name", export->name, "uri",
+		live ? export->uri : "", "listen", export->listen, "state",
+		failed ? "failed" : state_names[export->state], "read_only", export->read_only,
+		"tls", live && (export->address->tls_certificates || export->address->tls_keys),
+		"clients", live ? nbd_server_clients(export->address->server, export->name) : 0);
 
 	json_object_update(row, export->names);
+	if (failed)
+		json_object_set_new(row, "reason", json_string(IMAGE_GONE));
 	return row;
 }
 
@@ -648,8 +682,12 @@ json_t *exports_list(struct exports *exports)
 	json_t *rows = json_array();
 
 	pthread_mutex_lock(&exports->lock);
-	list_for_each(entry, &exports->table)
-		json_array_append_new(rows, row_of(list_entry(entry, struct daemon_export, entry)));
+	list_for_each(entry, &exports->table) {
+		const struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
+
+		if (!export->given_up)
+			json_array_append_new(rows, row_of(export));
+	}
 	pthread_mutex_unlock(&exports->lock);
 	return rows;
 }

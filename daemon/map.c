@@ -43,10 +43,10 @@ static int answer_existing(const struct device *existing, const struct map_reque
 
 	if (existing->state == DEVICE_FAILED)
 		return error_set(err, -EBUSY,
-				 "It is mapped as %s, which serves nobody any more (%s). Unmap "
-				 "that with --force first.",
+				 "It is mapped as %s, which has failed (%s). Unmap that first.",
 				 existing->path,
-				 *existing->reason ? existing->reason : "an unmap failed half way");
+				 *existing->reason ? existing->reason
+						   : "an unmap failed half way; --force ends it");
 	if (read_only != request->read_only)
 		return error_set(err, -EBUSY,
 				 "It is mapped %s already, as %s. Unmap that first, or map it %s "
@@ -262,7 +262,7 @@ static int make_gate(struct device *device, const struct map_request *request, s
 	device->opened.image->figures = figures_create();
 	if (!device->opened.image->figures)
 		return error_set(err, -ENOMEM, "Out of memory.");
-	image_listen(device->opened.image, device_image_resized, device);
+	image_listen(device->opened.image, device_image_changed, device);
 	return 0;
 }
 

@@ -117,6 +117,8 @@ static int call_status(const struct call *call, json_t *params, json_t **ret, st
 	*ret = json_pack("{s:s, s:i, s:i, s:o, s:o, s:o}", "version", URBD_VERSION, "pid", getpid(),
 			 "queues", call->methods->queues->count, "frontends", frontends_status(),
 			 "orphans", devices_orphans(call->methods->devices), "devices", rows);
+	if (!device)
+		json_object_set_new(*ret, "exports", exports_list(call->methods->exports));
 	return 0;
 }
 

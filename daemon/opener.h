@@ -11,6 +11,9 @@
 #include "core/image.h"
 #include "daemon/map_request.h"
 
+/* What people are told of an image with info.gone. */
+#define IMAGE_GONE "its image was removed from the cluster; what it held is lost"
+
 struct client_pool;
 struct pooled_client;
 

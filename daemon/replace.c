@@ -152,16 +152,6 @@ int device_attach(struct device *device, const struct map_request *request, stru
 	return 0;
 }
 
-static void fail(struct device *device, const struct error *err)
-{
-	log_error("%s fails: %s", device->path, err->text);
-	device_set_reason(device, err->text);
-	if (!claim(device))
-		return;
-	gate_fail(device->gate);
-	set_state(device, DEVICE_FAILED);
-}
-
 static bool is_final(int code)
 {
 	return code == -ESTALE || code == -EBUSY;
@@ -198,7 +188,8 @@ static void replace(struct device *device)
 		if (r == -ECANCELED)
 			return;
 		if (is_final(r)) {
-			fail(device, &err);
+			if (claim(device))
+				device_fail(device, err.text);
 			return;
 		}
 		device_set_reason(device, err.text);

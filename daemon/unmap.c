@@ -90,9 +90,10 @@ static bool wait_for(struct device *device, bool force, const struct timespec *d
 	return changed;
 }
 
-/* With the lock: makes the caller the one that stops the device; *ret is NULL if that failed. */
+/* With the lock: makes the caller the one that stops the device, which was in state *ret_was. */
 static int begin_stop(struct devices *devices, const struct unmap_request *request,
-		      const struct timespec *deadline, struct device **ret, struct error *err)
+		      const struct timespec *deadline, struct device **ret,
+		      enum device_state *ret_was, struct error *err)
 {
 	struct device *device;
 
@@ -106,6 +107,7 @@ static int begin_stop(struct devices *devices, const struct unmap_request *reque
 		return err->code;
 	if (!request->force && check_not_waiting(device, err) < 0)
 		return err->code;
+	*ret_was = device->state;
 	device->state = DEVICE_STOPPING;
 	*ret = device;
 	return 0;
@@ -138,12 +140,14 @@ static int stop_frontend(struct device *device, enum stop_mode mode,
 }
 
 /* By force its requests were failed at the gate: there is no way back. */
-static void stop_failed(struct device *device, enum stop_mode mode)
+static void stop_failed(struct device *device, enum stop_mode mode, enum device_state was)
 {
 	if (device->frontend->ending || mode == STOP_FORCED)
 		set_state(device, DEVICE_FAILED);
-	else
+	else if (was == DEVICE_LIVE)
 		device_set_live(device);
+	else
+		set_state(device, was);
 }
 
 /* Not served: the kernel holds it and its I/O. */
@@ -168,9 +172,9 @@ static int stop_unserved(struct device *device, struct error *err)
 	return 0;
 }
 
-/* The caller has moved the device to `stopping`. */
-static int stop_device(struct device *device, enum stop_mode mode, const struct timespec *deadline,
-		       struct error *err)
+/* The caller has moved the device from state @was to `stopping`. */
+static int stop_device(struct device *device, enum stop_mode mode, enum device_state was,
+		       const struct timespec *deadline, struct error *err)
 {
 	char spec[DEVICE_SPEC_MAX], path[sizeof(device->path)];
 	struct timespec moment;
@@ -182,7 +186,7 @@ static int stop_device(struct device *device, enum stop_mode mode, const struct 
 	memcpy(path, device->path, sizeof(path));
 	r = stop_frontend(device, mode, deadline, err);
 	if (r < 0) {
-		stop_failed(device, mode);
+		stop_failed(device, mode, was);
 		return r;
 	}
 	leave_table(device);
@@ -220,11 +224,12 @@ int devices_unmap(struct devices *devices, const struct unmap_request *request, 
 {
 	struct timespec deadline = deadline_in(request->timeout);
 	struct device *device = NULL;
+	enum device_state was = DEVICE_LIVE;
 	json_t *result = NULL;
 	int r;
 
 	pthread_mutex_lock(&devices->lock);
-	r = begin_stop(devices, request, &deadline, &device, err);
+	r = begin_stop(devices, request, &deadline, &device, &was, err);
 	if (r == 0)
 		result = json_pack("{s:s}", "device", device->path);
 	pthread_mutex_unlock(&devices->lock);
@@ -232,7 +237,7 @@ int devices_unmap(struct devices *devices, const struct unmap_request *request, 
 		return unmap_orphan(request, ret, err);
 	if (r < 0)
 		return r;
-	r = stop_device(device, request->force ? STOP_FORCED : STOP_UNUSED, &deadline, err);
+	r = stop_device(device, request->force ? STOP_FORCED : STOP_UNUSED, was, &deadline, err);
 	if (r < 0)
 		json_decref(result);
 	else

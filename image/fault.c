@@ -308,15 +308,6 @@ static int parse_rules(const char *rules, struct fault_image *fault, struct erro
 	return 0;
 }
 
-/* The wrapped image has a new size: so have we. On a thread of its backend. */
-static void inner_resized(struct image *inner, void *data)
-{
-	struct fault_image *fault = data;
-
-	atomic_store(&fault->image.info.size, atomic_load(&inner->info.size));
-	image_report_size(&fault->image);
-}
-
 int fault_image_wrap(struct image *inner, const char *rules, struct image **ret, struct error *err)
 {
 	cleanup_free struct fault_image *fault = calloc(1, sizeof(*fault));
@@ -331,7 +322,7 @@ int fault_image_wrap(struct image *inner, const char *rules, struct image **ret,
 	fault->image.info = inner->info;
 	memcpy(fault->image.identity, inner->identity, sizeof(inner->identity));
 	fault->inner = inner;
-	image_listen(inner, inner_resized, fault);
+	image_follow(&fault->image, inner);
 	*ret = &take_ptr(fault)->image;
 	return 0;
 }

@@ -219,6 +219,17 @@ static int describe_layout(struct rbd_image *rbd)
 	return 0;
 }
 
+/* Images of the old format have no id. */
+static void name_header(struct rbd_image *rbd, const char *name)
+{
+	char id[ID_MAX];
+
+	if (rbd_get_id(rbd->rbd, id, sizeof(id)) == 0)
+		snprintf(rbd->header, sizeof(rbd->header), "rbd_header.%s", id);
+	else
+		snprintf(rbd->header, sizeof(rbd->header), "%s.rbd", name);
+}
+
 static int describe(struct rbd_image *rbd, const struct open_job *job)
 {
 	struct image_info *info = &rbd->image.info;
@@ -232,6 +243,7 @@ static int describe(struct rbd_image *rbd, const struct open_job *job)
 		.read_only = job->read_only,
 		.fast_zero = true,
 	};
+	name_header(rbd, job->name);
 	r = describe_layout(rbd);
 	if (r < 0)
 		return r;

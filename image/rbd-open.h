@@ -13,16 +13,17 @@ struct rbd_image {
 	struct rbd_client *client; /* a reference */
 	rados_ioctx_t ioctx;
 	rbd_image_t rbd;
+	char header[256];     /* the object that is there as long as the image is */
 	uint64_t object_size; /* bytes */
 	bool fast_extents;    /* the object map tells them */
 	bool lockable;	      /* has the exclusive-lock feature */
 	bool held;	      /* and its lock was taken through image/rbd-lock */
 	sem_t idle;	      /* 0 while image/rbd-lock is at work, for which a close waits */
 
-	struct worker worker;	   /* extents, sizes */
-	struct work resize_work;   /* posted to it */
-	atomic_bool resize_posted; /* and not begun */
-	uint64_t watch;		   /* handle of the update watch */
+	struct worker worker;	 /* extents, the header */
+	struct work look_work;	 /* posted to it */
+	atomic_bool look_posted; /* and not begun */
+	uint64_t watch;		 /* handle of the update watch */
 	bool watched;
 };
 

@@ -15,6 +15,35 @@ static struct rbd_image *rbd_of(struct image *image)
 	return container_of(image, struct rbd_image, image);
 }
 
+/*
+ * The header: its size, and whether it is still there. librbd tells that something has happened to
+ * it before it knows what, on a thread that must not wait for it. It does so, too, when a watch
+ * that was lost (with the header, for example) has been asked for again. That the header is gone it
+ * says only to the first who asks for anything, often itself: the object is looked for instead.
+ */
+
+static void run_look(struct work *work)
+{
+	struct rbd_image *rbd = container_of(work, struct rbd_image, look_work);
+	uint64_t size;
+
+	atomic_store(&rbd->look_posted, false);
+	if (rados_stat(rbd->ioctx, rbd->header, NULL, NULL) == -ENOENT)
+		image_set_gone(&rbd->image);
+	else if (rbd_get_size(rbd->rbd, &size) == 0)
+		image_set_size(&rbd->image, size - size % rbd->image.info.block_size);
+}
+
+static void header_changed(void *data)
+{
+	struct rbd_image *rbd = data;
+
+	if (atomic_exchange(&rbd->look_posted, true))
+		return;
+	if (worker_post(&rbd->worker, &rbd->look_work) < 0)
+		atomic_store(&rbd->look_posted, false);
+}
+
 /* Data path. */
 
 static bool wants_flush(const struct rbd_image *rbd, const struct request *request)
@@ -53,6 +82,8 @@ static void completed(rbd_completion_t completion, void *data)
 		start(rbd, request);
 		return;
 	}
+	if (result == -ENOENT) /* of an object that is not there, librbd makes zeroes */
+		header_changed(rbd);
 	request_complete(request, result);
 }
 
@@ -184,37 +215,11 @@ static void rbd_submit(struct image *image, struct request *request)
 		start(rbd, request);
 }
 
-/* Size. librbd tells of a change before it knows the new size, on a thread that must not wait for
- * it. */
-
-static void run_resize(struct work *work)
-{
-	struct rbd_image *rbd = container_of(work, struct rbd_image, resize_work);
-	uint64_t size;
-
-	atomic_store(&rbd->resize_posted, false);
-	if (rbd_get_size(rbd->rbd, &size) < 0)
-		return;
-	size -= size % rbd->image.info.block_size;
-	if (atomic_exchange(&rbd->image.info.size, size) != size)
-		image_report_size(&rbd->image);
-}
-
-static void header_changed(void *data)
-{
-	struct rbd_image *rbd = data;
-
-	if (atomic_exchange(&rbd->resize_posted, true))
-		return;
-	if (worker_post(&rbd->worker, &rbd->resize_work) < 0)
-		atomic_store(&rbd->resize_posted, false);
-}
-
-static int watch_size(struct rbd_image *rbd)
+static int watch_header(struct rbd_image *rbd)
 {
 	int r;
 
-	rbd->resize_work.run = run_resize;
+	rbd->look_work.run = run_look;
 	r = rbd_update_watch(rbd->rbd, &rbd->watch, header_changed, rbd);
 	rbd->watched = r == 0;
 	return r;
@@ -245,7 +250,7 @@ int rbd_image_open(struct rbd_client *client, const struct rbd_image_spec *spec,
 	if (r < 0)
 		return r;
 	rbd->image.ops = &rbd_ops;
-	r = watch_size(rbd);
+	r = watch_header(rbd);
 	if (r < 0) {
 		rbd_image_free(rbd);
 		return error_set(err, r, "Cannot watch image %s: %s.", spec->image, errno_text(r));

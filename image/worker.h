@@ -1,6 +1,6 @@
 /*
  * A thread for the few things that would block a queue or a thread of librbd: looking up extents,
- * asking for a size. It starts with the first of them, so an image that is never asked costs no
+ * asking for its header. It starts with the first of them, so an image that is never asked costs no
  * thread.
  */
 #pragma once

@@ -436,6 +436,17 @@ void nbd_server_cut(struct nbd_server *server, const char *name)
 	pthread_mutex_unlock(&server->lock);
 }
 
+void nbd_server_drop_clients(struct nbd_server *server, const char *name)
+{
+	struct export *export;
+
+	pthread_mutex_lock(&server->lock);
+	export = find(server, name);
+	if (export)
+		stop_clients(server, export, NBD_STOP_NOW);
+	pthread_mutex_unlock(&server->lock);
+}
+
 unsigned nbd_server_clients(struct nbd_server *server, const char *name)
 {
 	struct export *export;

@@ -70,5 +70,9 @@ int nbd_server_remove(struct nbd_server *server, const char *name, bool force, u
  * go on with force. */
 void nbd_server_cut(struct nbd_server *server, const char *name);
 
+/* Any thread, does not block: ends the connections that use the export, which stays; what they have
+ * in flight gets no reply. */
+void nbd_server_drop_clients(struct nbd_server *server, const char *name);
+
 /* Connections that use the export @name now. */
 unsigned nbd_server_clients(struct nbd_server *server, const char *name);

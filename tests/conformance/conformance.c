@@ -9,8 +9,8 @@
  *	conformance open SPEC [OPTION...]	opens it and prints what it is
  *	conformance late SPEC [OPTION...]	opens in vain, then lives on until its input ends
  *	conformance watch SPEC [OPTION...]	prints its size when that changes
- *	conformance ask SPEC [OPTION...]	for each line of its input: reads, writes, prints how
- *it went
+ *	conformance ask SPEC [OPTION...]	for each line of its input: reads, writes, prints
+ *how it went
  *
  * SPEC is POOL/[NAMESPACE/]IMAGE[@SNAPSHOT]. Options: --conf FILE, --id USER, --keyring FILE,
  * --key-env VARIABLE, --monitors LIST, --timeout SECONDS, --read-only, -o KEY=VALUE.
@@ -157,25 +157,25 @@ static void run_late(struct test *test)
 		;
 }
 
-static sem_t resized;
+static sem_t changed;
 
-static void note_resize(struct image *image, void *data)
+static void note_change(struct image *image, void *data)
 {
-	sem_post(&resized);
+	sem_post(&changed);
 }
 
 static void run_watch(struct test *test)
 {
 	struct timespec deadline;
 
-	sem_init(&resized, 0, 0);
+	sem_init(&changed, 0, 0);
 	test->image = test->open(test, false);
-	image_listen(test->image, note_resize, NULL);
+	image_listen(test->image, note_change, NULL);
 	printf("watching\n");
 	fflush(stdout);
 	clock_gettime(CLOCK_REALTIME, &deadline);
 	deadline.tv_sec += WATCH_TIME;
-	if (sem_timedwait(&resized, &deadline) < 0) {
+	if (sem_timedwait(&changed, &deadline) < 0) {
 		printf("no change\n");
 		exit(1);
 	}

@@ -248,15 +248,37 @@ static void what_is_taken_out_tells_no_size(void **state)
 	struct fixture *fixture = *state;
 	struct image *gate = gate_image(fixture->gate);
 
-	fixture->one.image.info.size = 2 << 20;
-	image_report_size(&fixture->one.image);
+	image_set_size(&fixture->one.image, 2 << 20);
 	assert_int_equal(gate->info.size, 2 << 20);
 	gate_hold(fixture->gate);
 	gate_take_inner(fixture->gate);
-	fixture->one.image.info.size = 3 << 20;
-	image_report_size(&fixture->one.image);
+	image_set_size(&fixture->one.image, 3 << 20);
 	assert_int_equal(gate->info.size, 2 << 20);
 	gate_resume(fixture->gate, &fixture->other.image);
+}
+
+static void note_change(struct image *image, void *data)
+{
+	(*(unsigned *)data)++;
+}
+
+static void a_gate_is_what_becomes_of_its_image(void **state)
+{
+	struct fixture *fixture = *state;
+	struct image *image = gate_image(fixture->gate);
+	unsigned changes = 0;
+
+	image_listen(image, note_change, &changes);
+	image_set_size(&fixture->one.image, 2 << 20);
+	image_set_size(&fixture->one.image, 2 << 20);
+	assert_int_equal(changes, 1);
+	assert_int_equal(atomic_load(&image->info.size), 2 << 20);
+	image_set_gone(&fixture->one.image);
+	image_set_gone(&fixture->one.image);
+	assert_int_equal(changes, 2);
+	submit(fixture);
+	expect_done(fixture, -EIO);
+	assert_int_equal(fixture->one.count, 0);
 }
 
 int main(void)
@@ -270,6 +292,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_taken_out_tells_no_size, make, drop),
 		cmocka_unit_test_setup_teardown(what_waits_too_long_fails, make_impatient, drop),
 		cmocka_unit_test_setup_teardown(an_impatient_gate_closes, make_impatient, drop),
+		cmocka_unit_test_setup_teardown(a_gate_is_what_becomes_of_its_image, make, drop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

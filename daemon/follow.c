@@ -1,6 +1,7 @@
 /*
- * An image that changed its size: the device follows, where its frontend can. The news comes on a
- * thread of the image, which must not wait; so a thread for each piece of news carries it out.
+ * An image that changed under its device: where it has another size the device follows, if its
+ * frontend can; where it was removed the device fails. The news comes on a thread of the image,
+ * which must not wait; so a thread for each piece of news carries it out.
  */
 #include "daemon/device.h"
 
@@ -14,7 +15,7 @@
 #include "common/thread.h"
 
 #define SECTOR	       512
-#define RESIZE_TIMEOUT 30 /* seconds to wait for a map that is under way */
+#define FOLLOW_TIMEOUT 30 /* seconds to wait for a map that is under way */
 
 static bool is_in_table(struct devices *devices, const struct device *device)
 {
@@ -30,7 +31,7 @@ static bool is_in_table(struct devices *devices, const struct device *device)
  */
 static bool claim(struct devices *devices, struct device *device)
 {
-	struct timespec deadline = deadline_in(RESIZE_TIMEOUT);
+	struct timespec deadline = deadline_in(FOLLOW_TIMEOUT);
 
 	while (is_in_table(devices, device)) {
 		if (device->state == DEVICE_LIVE) {
@@ -59,6 +60,7 @@ static void resize(struct device *device)
 		log_info("%s has %" PRIu64 " bytes now", device->path, size);
 	}
 	device_set_reason(device, err.text);
+	set_state(device, DEVICE_LIVE);
 }
 
 struct news {
@@ -66,7 +68,7 @@ struct news {
 	struct device *device; /* may be gone: compared with the table before it is looked at */
 };
 
-static void *resize_main(void *data)
+static void *follow_main(void *data)
 {
 	struct news news = *(struct news *)data;
 	bool claimed;
@@ -77,10 +79,10 @@ static void *resize_main(void *data)
 	if (is_in_table(news.devices, news.device))
 		news.device->resize_due = false;
 	pthread_mutex_unlock(&news.devices->lock);
-	if (claimed) {
+	if (claimed && atomic_load(&news.device->opened.image->info.gone))
+		device_fail(news.device, IMAGE_GONE);
+	else if (claimed)
 		resize(news.device);
-		set_state(news.device, DEVICE_LIVE);
-	}
 	pthread_mutex_lock(&news.devices->lock);
 	news.devices->releasing--;
 	pthread_cond_broadcast(&news.devices->changed);
@@ -106,21 +108,22 @@ uint64_t device_kernel_size(const struct device *device)
 
 void device_set_live(struct device *device)
 {
-	uint64_t size = atomic_load(&device->opened.image->info.size);
+	struct image *image = device->opened.image;
+	uint64_t size = atomic_load(&image->info.size);
 
-	if (device_kernel_size(device) / SECTOR != size / SECTOR)
-		device_image_resized(device->opened.image, device);
+	if (atomic_load(&image->info.gone) || device_kernel_size(device) / SECTOR != size / SECTOR)
+		device_image_changed(image, device);
 	set_state(device, DEVICE_LIVE);
 }
 
-void device_image_resized(struct image *image, void *data)
+void device_image_changed(struct image *image, void *data)
 {
 	struct device *device = data;
 	struct devices *devices = device->devices;
 	struct news *news = malloc(sizeof(*news));
 
 	if (!news) {
-		log_error("Out of memory: a device keeps its old size.");
+		log_error("Out of memory: a device does not follow a change of its image.");
 		return;
 	}
 	*news = (struct news){ devices, device };
@@ -133,6 +136,6 @@ void device_image_resized(struct image *image, void *data)
 	device->resize_due = true;
 	devices->releasing++; /* the table must outlive the thread */
 	pthread_mutex_unlock(&devices->lock);
-	if (thread_detached(resize_main, news) < 0)
-		resize_main(news);
+	if (thread_detached(follow_main, news) < 0)
+		follow_main(news);
 }
