@@ -13,8 +13,11 @@
 
 #include "common/log.h"
 #include "common/thread.h"
+#include "core/gate.h"
 
 #define SECTOR	       512
+#define LOST_GRACE     5 /* seconds in which an image that is gone may still answer */
+#define LOST_STOP      30
 #define FOLLOW_TIMEOUT 30 /* seconds to wait for a map that is under way */
 
 static bool is_in_table(struct devices *devices, const struct device *device)
@@ -43,6 +46,22 @@ static bool claim(struct devices *devices, struct device *device)
 			return false;
 	}
 	return false;
+}
+
+/*
+ * What librbd has in flight it may never answer: it waits for the exclusive lock, which was in the
+ * image. The frontend can answer for it only by taking the block device away.
+ */
+static void lose(struct device *device)
+{
+	struct timespec patience = deadline_in(LOST_GRACE);
+	struct error err = ERROR_NONE;
+
+	gate_fail(device->gate);
+	if (!gate_wait_idle(device->gate, &patience) &&
+	    device->frontend->ops->stop(device->frontend, true, LOST_STOP, &err) < 0)
+		log_error("%s: %s", device->path, err.text);
+	device_fail(device, IMAGE_GONE);
 }
 
 static void resize(struct device *device)
@@ -80,7 +99,7 @@ static void *follow_main(void *data)
 		news.device->resize_due = false;
 	pthread_mutex_unlock(&news.devices->lock);
 	if (claimed && atomic_load(&news.device->opened.image->info.gone))
-		device_fail(news.device, IMAGE_GONE);
+		lose(news.device);
 	else if (claimed)
 		resize(news.device);
 	pthread_mutex_lock(&news.devices->lock);

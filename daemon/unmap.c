@@ -128,6 +128,12 @@ static int try_stop(struct device *device, enum stop_mode mode, const struct tim
 	return frontend->ops->stop(frontend, mode == STOP_FORCED, deadline_left(deadline), err);
 }
 
+/* Taken from the kernel by force already, because its image is gone: nothing is left to be lost. */
+static bool is_lost(const struct device *device)
+{
+	return device->frontend->ending && atomic_load(&device->opened.image->info.gone);
+}
+
 /* Callers take -ENXIO for "not mapped", and the kernel may give it of a device that is. */
 static int stop_frontend(struct device *device, enum stop_mode mode,
 			 const struct timespec *deadline, struct error *err)
@@ -184,6 +190,8 @@ static int stop_device(struct device *device, enum stop_mode mode, enum device_s
 		return stop_unserved(device, err);
 	device_spec(device, spec);
 	memcpy(path, device->path, sizeof(path));
+	if (is_lost(device))
+		mode = STOP_FORCED;
 	r = stop_frontend(device, mode, deadline, err);
 	if (r < 0) {
 		stop_failed(device, mode, was);
