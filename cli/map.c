@@ -200,6 +200,13 @@ const struct cli_option open_options[] = {
 	  .help = "fail requests that the cluster does not answer in time, with EIO (default: they "
 		  "wait for ever)",
 	  .param = "io_timeout" },
+	{ .name = "quiesce",
+	  .help = "freeze what is mounted of it while a snapshot of the image is taken",
+	  .param = "quiesce" },
+	{ .name = "quiesce-hook",
+	  .argument = "PATH",
+	  .help = "what to run in place of that: PATH DEVICE quiesce, then PATH DEVICE unquiesce",
+	  .param = "quiesce_hook" },
 	{ .name = "lock",
 	  .argument = "auto|exclusive|none",
 	  .help = "what keeps other writers away: librbd's lock, or where there is none a look "

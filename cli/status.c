@@ -72,6 +72,7 @@ static const struct {
 	{ "mapped_at", "mapped at", 't' },
 	{ "tls", "TLS", 0 },
 	{ "clients", "clients", 0 },
+	{ "quiesce_hook", "quiesce hook", 0 },
 	{ "error", "error", 0 },
 };
 

@@ -19,7 +19,7 @@ _urbd() {
 		esac
 	done
 	case $prev in
-	--socket | --keyring | --tls-certificates | --tls-keys | --keyfile | --conf | -k | -K | -c) _filedir && return ;;
+	--socket | --keyring | --tls-certificates | --tls-keys | --keyfile | --conf | --quiesce-hook | -k | -K | -c) _filedir && return ;;
 	--frontend) COMPREPLY=($(compgen -W 'auto ublk nbd' -- "$cur")) && return ;;
 	--format) COMPREPLY=($(compgen -W 'plain json' -- "$cur")) && return ;;
 	--lock) COMPREPLY=($(compgen -W 'auto exclusive none' -- "$cur")) && return ;;

@@ -116,6 +116,18 @@ static const struct control_member open_params[] = {
 	  .fallback = "they wait for ever",
 	  .doc = "rbd: seconds after which requests that the cluster does not answer, or that are "
 		 "held, fail with EIO." },
+	{ .name = "quiesce",
+	  .kind = CONTROL_BOOLEAN,
+	  .fallback = "`false`, or `true` with `quiesce_hook`",
+	  .doc = "rbd: whether a hook runs around each snapshot of the image, whoever takes it." },
+	{ .name = "quiesce_hook",
+	  .kind = CONTROL_PATH,
+	  .min = 1,
+	  .max = PATH_MAX_BYTES,
+	  .fallback = "urbd's own, which freezes what is mounted of a device",
+	  .doc = "The hook, an executable file: called with the device (or the export's URI) and "
+		 "`quiesce`, then `unquiesce`. If it fails or takes too long there is no "
+		 "snapshot." },
 	{ .name = "lock",
 	  .kind = CONTROL_CHOICE,
 	  .choices = "auto|exclusive|none",
@@ -242,7 +254,8 @@ static const struct control_member list_results[] = {
 	  .kind = CONTROL_ARRAY,
 	  .doc = "An object an export: `name`, `uri`, `listen`, `type`, `pool`, `namespace`, "
 		 "`image` (file: the path), `snapshot`, `state` (`opening`, `live`, `stopping`, "
-		 "`failed`), `reason` (why it failed), `read_only`, `tls`, `clients` "
+		 "`failed`), `reason` (why it failed), `quiesce_hook`, `read_only`, `tls`, "
+		 "`clients` "
 		 "(connections)." },
 	{ 0 },
 };
@@ -348,7 +361,8 @@ static const struct control_member status_results[] = {
 		 "`block_size` and `optimal_io` (bytes), `queues`, `queue_depth`, `features`, "
 		 "`in_flight` (requests), `mapped_at` (seconds since 1970), `identity`, and of an "
 		 "rbd "
-		 "image `cluster` (fsid), `user` and `client` (its address); `reason` says why a "
+		 "image `cluster` (fsid), `user`, `client` (its address) and `quiesce_hook`; "
+		 "`reason` says why a "
 		 "device waits or has failed." },
 	{ .name = "exports",
 	  .kind = CONTROL_ARRAY,

@@ -318,6 +318,12 @@ static void end_timers(struct gate *gate)
 			nanosleep(&pause, NULL);
 }
 
+/* Of the image that is behind it now. */
+static int gate_watch_snapshots(struct image *image, const struct image_quiesce *quiesce)
+{
+	return image_watch_snapshots(gate_of(image)->inner, quiesce);
+}
+
 static int gate_close(struct image *image)
 {
 	struct gate *gate = gate_of(image);
@@ -332,6 +338,7 @@ static const struct image_ops gate_ops = {
 	.name = "gate",
 	.submit = gate_submit,
 	.take_back = gate_take_back,
+	.watch_snapshots = gate_watch_snapshots,
 	.close = gate_close,
 };
 

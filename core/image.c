@@ -63,6 +63,13 @@ void image_listen(struct image *image, void (*changed)(struct image *image, void
 	pthread_mutex_unlock(&image->listener_lock);
 }
 
+int image_watch_snapshots(struct image *image, const struct image_quiesce *quiesce)
+{
+	if (!image->ops->watch_snapshots)
+		return -EOPNOTSUPP;
+	return image->ops->watch_snapshots(image, quiesce);
+}
+
 static void tell_change(struct image *image)
 {
 	pthread_mutex_lock(&image->listener_lock);

@@ -42,6 +42,19 @@ struct image_info {
  */
 #define IMAGE_IDENTITY_MAX 384
 
+/* What is to be done around the snapshots of an image. */
+struct image_quiesce {
+	/*
+	 * On a thread of the image's own, which may block; one call at a time. With @begin: a
+	 * snapshot is about to be taken, and is refused if this returns a negative errno, after
+	 * undoing what it did. Without, after each that returned 0: it was taken, or given up.
+	 */
+	int (*run)(void *data, bool begin);
+
+	void (*free)(void *data); /* run() is called no more */
+	void *data;
+};
+
 struct image_ops {
 	const char *name; /* "rbd", "file", ... */
 
@@ -54,6 +67,12 @@ struct image_ops {
 	 * keeps it, and completes it another time.
 	 */
 	bool (*take_back)(struct image *image, struct request *request);
+
+	/*
+	 * NULL where there are no snapshots. Any thread but a queue's; once, before close. 0 or a
+	 * negative errno; takes @quiesce over on success only.
+	 */
+	int (*watch_snapshots)(struct image *image, const struct image_quiesce *quiesce);
 
 	/*
 	 * Any thread but a queue's; may block. No request is in flight. Frees the image and all
@@ -95,6 +114,9 @@ void image_follow(struct image *outer, struct image *inner);
 
 /* Home thread. Takes the request over; refuses through its completion what the image cannot do. */
 void image_submit(struct image *image, struct request *request);
+
+/* As the op; -EOPNOTSUPP where there are no snapshots. */
+int image_watch_snapshots(struct image *image, const struct image_quiesce *quiesce) warn_unused;
 
 /*
  * Waits until no request is in flight, then closes. For ever if the storage never answers, so call

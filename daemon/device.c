@@ -51,12 +51,12 @@ static json_t *pack_names(const struct image_names *names)
 /* How the image was reached, key included: goes into the record alone. */
 static json_t *pack_access(const struct map_request *request)
 {
-	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:s*, s:O*, s:s*, s:s*, s:s*, s:I, s:i}",
+	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:s*, s:O*, s:s*, s:s*, s:s*, s:s*, s:I, s:i}",
 			 "monitors", request->monitors, "user", request->user, "key", request->key,
 			 "keyring", request->keyring, "conf", request->conf, "options",
 			 request->options, "client", request->client, "lock", request->lock,
-			 "fault", request->fault, "size", (json_int_t)request->size, "io_timeout",
-			 (int)request->io_timeout);
+			 "fault", request->fault, "quiesce_hook", request->quiesce_hook, "size",
+			 (json_int_t)request->size, "io_timeout", (int)request->io_timeout);
 }
 
 static const char *access_text(const struct device *device, const char *name)
@@ -70,6 +70,7 @@ void device_request(const struct device *device, struct map_request *ret)
 		.size = (uint64_t)json_integer_value(json_object_get(device->access, "size")),
 		.read_only = device->read_only,
 		.fault = access_text(device, "fault"),
+		.quiesce_hook = access_text(device, "quiesce_hook"),
 		.monitors = access_text(device, "monitors"),
 		.user = access_text(device, "user"),
 		.key = access_text(device, "key"),
@@ -88,6 +89,11 @@ void device_request(const struct device *device, struct map_request *ret)
 	if (!ret->lock)
 		ret->lock = LOCK_DEFAULT; /* of a record from before there was a choice */
 	device_names(device, &ret->names);
+}
+
+const char *device_quiesce_hook(const struct device *device)
+{
+	return access_text(device, "quiesce_hook");
 }
 
 int device_new(struct devices *devices, const struct map_request *request, struct device **ret,

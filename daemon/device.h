@@ -146,6 +146,8 @@ void device_request(const struct device *device, struct map_request *ret);
 
 /* What its frontend marks it with; the name is the device's. */
 struct frontend_mark device_mark(const struct device *device);
+/* NULL: it has none. The device's. */
+const char *device_quiesce_hook(const struct device *device);
 
 /* For logs; @buffer has DEVICE_SPEC_MAX bytes. */
 void device_spec(const struct device *device, char *buffer);

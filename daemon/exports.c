@@ -14,6 +14,7 @@
 #include "daemon/deadline.h"
 #include "daemon/opener.h"
 #include "daemon/queues.h"
+#include "daemon/quiesce.h"
 #include "daemon/stat.h"
 #include "nbd/server.h"
 #include "nbd/tls.h"
@@ -51,7 +52,8 @@ struct daemon_export {
 	enum export_state state;
 	json_t *names; /* {type, pool, namespace, image, snapshot} */
 	char *name, *listen;
-	char *uri; /* once live */
+	char *uri;	    /* once live */
+	char *quiesce_hook; /* or NULL */
 	bool read_only, exclusive;
 	struct address *address; /* of whoever works on it, or while live */
 	struct opened opened;
@@ -279,6 +281,7 @@ static void export_free(struct daemon_export *export)
 	free(export->name);
 	free(export->listen);
 	free(export->uri);
+	free(export->quiesce_hook);
 	free(export);
 }
 
@@ -297,10 +300,12 @@ static struct daemon_export *export_new(struct exports *exports,
 	export->exclusive = !export->read_only && strcmp(request->image.lock, "exclusive") == 0;
 	export->name = strdup(request->name ? request->name : spec);
 	export->listen = strdup(request->address.listen);
+	export->quiesce_hook = copy(request->image.quiesce_hook);
 	export->names = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", names->type, "pool",
 				  names->pool, "namespace", names->namespace, "image", names->image,
 				  "snapshot", names->snapshot);
-	if (export->name && export->listen && export->names)
+	if (export->name && export->listen && export->names &&
+	    !export->quiesce_hook == !request->image.quiesce_hook)
 		return export;
 	export_free(export);
 	return NULL;
@@ -380,6 +385,9 @@ static int open_export(struct daemon_export *export, const struct export_request
 	if (!nbd_server_uri(export->address->server, 0, export->name, uri, sizeof(uri)) ||
 	    !(export->uri = strdup(uri)))
 		return error_set(err, -ENOMEM, "Out of memory.");
+	r = quiesce_watch(export->opened.image, export->quiesce_hook, export->uri, err);
+	if (r < 0)
+		return r;
 	image_names_format(&request->image.names, spec, sizeof(spec));
 	return nbd_server_add(export->address->server, export->name, spec, export->opened.image,
 			      export->read_only, err);
@@ -427,6 +435,11 @@ static int look_for_existing(const struct daemon_export *export,
 		return error_set(
 			err, -EBUSY,
 			"It is exported without --exclusive already. Unexport that first.");
+	if (export->quiesce_hook && !same(export->quiesce_hook, other->quiesce_hook))
+		return error_set(
+			err, -EBUSY,
+			"It is exported without that --quiesce hook already. Unexport that "
+			"first.");
 	r = check_same(other->address, wanted, err);
 	if (r < 0)
 		return r;
@@ -672,6 +685,8 @@ static json_t *row_of(const struct daemon_export *export)
 		"clients", live ? nbd_server_clients(export->address->server, export->name) : 0);
 
 	json_object_update(row, export->names);
+	if (export->quiesce_hook)
+		json_object_set_new(row, "quiesce_hook", json_string(export->quiesce_hook));
 	if (failed)
 		json_object_set_new(row, "reason", json_string(IMAGE_GONE));
 	return row;

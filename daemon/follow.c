@@ -58,7 +58,7 @@ static void lose(struct device *device)
 	struct error err = ERROR_NONE;
 
 	gate_fail(device->gate);
-	if (!gate_wait_idle(device->gate, &patience) &&
+	if (!gate_wait_idle(device->gate, &patience, &device->forcing) &&
 	    device->frontend->ops->stop(device->frontend, true, LOST_STOP, &err) < 0)
 		log_error("%s: %s", device->path, err.text);
 	device_fail(device, IMAGE_GONE);

@@ -11,6 +11,7 @@
 #include "daemon/frontends.h"
 #include "daemon/descriptors.h"
 #include "daemon/queues.h"
+#include "daemon/quiesce.h"
 #include "daemon/records.h"
 #include "daemon/reporter.h"
 
@@ -32,6 +33,13 @@ static bool lacks_lock(const struct device *existing, const struct map_request *
 	device_request(existing, &own);
 	return !request->read_only && strcmp(request->lock, "exclusive") == 0 &&
 	       strcmp(own.lock, "exclusive") != 0;
+}
+
+static bool lacks_hook(const struct device *existing, const struct map_request *request)
+{
+	const char *hook = device_quiesce_hook(existing);
+
+	return request->quiesce_hook && (!hook || strcmp(hook, request->quiesce_hook) != 0);
 }
 
 /* With the lock: an image that is mapped already is handed out again, if it is what the caller
@@ -57,6 +65,11 @@ static int answer_existing(const struct device *existing, const struct map_reque
 		return error_set(err, -EBUSY,
 				 "It is mapped without --exclusive already, as %s. Unmap that "
 				 "first.",
+				 existing->path);
+	if (lacks_hook(existing, request))
+		return error_set(err, -EBUSY,
+				 "It is mapped without that --quiesce hook already, as %s. Unmap "
+				 "that first.",
 				 existing->path);
 	*ret = map_result(existing, true);
 	return 0;
@@ -281,6 +294,8 @@ int device_start(struct device *device, const struct map_request *request,
 		return r;
 	device->frontend->config.deadline = deadline_left(deadline);
 	r = device->frontend->ops->start(device->frontend, err);
+	if (r == 0)
+		r = quiesce_watch(device->opened.image, request->quiesce_hook, device->path, err);
 	/* What is done to the device later starts anew. */
 	device->frontend->config.deadline = request->timeout;
 	return r;

@@ -3,6 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/version.h"
 
 static const char *text(json_t *params, const char *member, const char *fallback)
 {
@@ -71,8 +75,39 @@ int image_names_parse(json_t *params, struct image_names *ret, struct error *err
 	return r;
 }
 
+/* It will run with the daemon's rights, and who may use the socket is not root of necessity. */
+static int check_hook(const char *hook, struct error *err)
+{
+	struct stat file;
+
+	if (access(hook, X_OK) < 0 || stat(hook, &file) < 0)
+		return error_set(err, -errno,
+				 "The quiesce hook %s cannot be run: %s. Give an executable file.",
+				 hook, errno_text(errno));
+	if (!S_ISREG(file.st_mode))
+		return error_set(err, -EINVAL, "The quiesce hook %s is no file.", hook);
+	if ((file.st_uid != 0 && file.st_uid != geteuid()) || file.st_mode & (S_IWGRP | S_IWOTH))
+		return error_set(
+			err, -EPERM,
+			"The quiesce hook %s could be changed by others than root: chown it "
+			"to root, and chmod it go-w.",
+			hook);
+	return 0;
+}
+
+/* @hook, or the default one. Found out now, and not when somebody takes a snapshot. */
+static int take_hook(const char *hook, struct map_request *request, struct error *err)
+{
+	if (strcmp(request->names.type, "rbd") != 0 || request->read_only)
+		return error_set(err, -EINVAL,
+				 "--quiesce is for RBD images that are written to: leave it out.");
+	request->quiesce_hook = hook ? hook : QUIESCE_HOOK_DEFAULT;
+	return check_hook(request->quiesce_hook, err);
+}
+
 int map_request_parse(json_t *params, struct map_request *ret, struct error *err)
 {
+	const char *hook = text(params, "quiesce_hook", NULL);
 	struct map_request request = {
 		.size = (uint64_t)json_integer_value(json_object_get(params, "size")),
 		.read_only = json_is_true(json_object_get(params, "read_only")),
@@ -98,8 +133,11 @@ int map_request_parse(json_t *params, struct map_request *ret, struct error *err
 		return r;
 	if (*request.names.snapshot)
 		request.read_only = true;
-	*ret = request;
-	return 0;
+	if (hook || json_is_true(json_object_get(params, "quiesce")))
+		r = take_hook(hook, &request, err);
+	if (r == 0)
+		*ret = request;
+	return r;
 }
 
 void image_names_format(const struct image_names *names, char *buffer, size_t size)

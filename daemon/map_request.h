@@ -30,6 +30,8 @@ struct map_request {
 	unsigned io_timeout; /* seconds after which a request to the cluster fails; 0: never */
 	const char *client;  /* "shared", "pool:N", "isolated"; NULL = CLIENT_POLICY_DEFAULT */
 
+	const char *quiesce_hook; /* what runs around snapshots; NULL: nothing */
+
 	const char *frontend;	      /* "auto", "ublk", "nbd" */
 	unsigned queues, queue_depth; /* 0 = the daemon's default */
 	unsigned timeout;	      /* seconds for the whole operation */

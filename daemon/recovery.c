@@ -8,6 +8,7 @@
 #include "common/thread.h"
 #include "daemon/device.h"
 #include "daemon/frontends.h"
+#include "daemon/quiesce.h"
 #include "daemon/record_check.h"
 #include "daemon/records.h"
 #include "daemon/reporter.h"
@@ -194,9 +195,12 @@ static int serve_errors(struct recovery *recovery, struct error *err)
 	}
 	make_request(recovery, &request);
 	request.reporter = NULL; /* why it fails is what its status has to say */
+	request.quiesce_hook = NULL;
 	r = start(device, &request, DEVICE_FAILED, err);
-	if (r == 0)
+	if (r == 0) {
 		set_state(device, DEVICE_FAILED);
+		quiesce_release(device_quiesce_hook(device), device->path);
+	}
 	return r == -ECANCELED ? 0 : r;
 }
 
@@ -245,6 +249,7 @@ static void finish(struct device *device)
 	log_info("%s (%s) is served again, %ld ms after the start", device->path, spec,
 		 milliseconds_since(&device->devices->config.started));
 	device_set_live(device);
+	quiesce_release(device_quiesce_hook(device), device->path);
 }
 
 static void recover(struct recovery *recovery)

@@ -14,6 +14,7 @@
 #include "common/thread.h"
 #include "core/gate.h"
 #include "daemon/client_pool.h"
+#include "daemon/quiesce.h"
 
 #define ATTEMPT_TIMEOUT 30 /* seconds */
 #define PAUSE		2  /* between two of them */
@@ -145,6 +146,8 @@ int device_attach(struct device *device, const struct map_request *request, stru
 		opener_close(device->devices->config.clients, opened);
 		return r;
 	}
+	if (quiesce_watch(opened->image, device_quiesce_hook(device), device->path, err) < 0)
+		log_error("%s: %s", device->path, err->text);
 	atomic_store(&device->cut_off, false);
 	gate_resume(device->gate, opened->image);
 	device_set_reason(device, "");

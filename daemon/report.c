@@ -56,6 +56,8 @@ static json_t *details(const struct device *device)
 	json_t *row = summary(device);
 
 	json_object_set_new(row, "identity", json_string(device->identity));
+	if (device_quiesce_hook(device))
+		json_object_set_new(row, "quiesce_hook", json_string(device_quiesce_hook(device)));
 	if (*device->reason)
 		json_object_set_new(row, "reason", json_string(device->reason));
 	if (device->state == DEVICE_MAPPING || !device->frontend)

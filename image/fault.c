@@ -172,6 +172,11 @@ static void delay_close(const struct fault_image *fault)
 			usleep((useconds_t)fault->rules[i].amount * 1000);
 }
 
+static int fault_watch_snapshots(struct image *image, const struct image_quiesce *quiesce)
+{
+	return image_watch_snapshots(fault_of(image)->inner, quiesce);
+}
+
 static int fault_close(struct image *image)
 {
 	struct fault_image *fault = fault_of(image);
@@ -186,6 +191,7 @@ static int fault_close(struct image *image)
 static const struct image_ops fault_ops = {
 	.name = "fault",
 	.submit = fault_submit,
+	.watch_snapshots = fault_watch_snapshots,
 	.close = fault_close,
 };
 

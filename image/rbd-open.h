@@ -5,6 +5,7 @@
 #include <rbd/librbd.h>
 #include <semaphore.h>
 
+#include "image/rbd-quiesce.h"
 #include "image/rbd.h"
 #include "image/worker.h"
 
@@ -25,6 +26,7 @@ struct rbd_image {
 	atomic_bool look_posted; /* and not begun */
 	uint64_t watch;		 /* handle of the update watch */
 	bool watched;
+	struct rbd_quiesce *quiesce; /* NULL: nothing is done around snapshots */
 };
 
 /*

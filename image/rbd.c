@@ -225,10 +225,18 @@ static int watch_header(struct rbd_image *rbd)
 	return r;
 }
 
+static int rbd_watch_snapshots(struct image *image, const struct image_quiesce *quiesce)
+{
+	struct rbd_image *rbd = rbd_of(image);
+
+	return rbd_quiesce_start(rbd->rbd, quiesce, &rbd->quiesce);
+}
+
 static int rbd_image_close(struct image *image)
 {
 	struct rbd_image *rbd = rbd_of(image);
 
+	rbd_quiesce_stop(rbd->quiesce);
 	if (rbd->watched)
 		rbd_update_unwatch(rbd->rbd, rbd->watch);
 	return rbd_image_free(rbd);
@@ -237,6 +245,7 @@ static int rbd_image_close(struct image *image)
 static const struct image_ops rbd_ops = {
 	.name = "rbd",
 	.submit = rbd_submit,
+	.watch_snapshots = rbd_watch_snapshots,
 	.close = rbd_image_close,
 };
 

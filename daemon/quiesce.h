@@ -1,0 +1,21 @@
+/*
+ * The hook that is run around each snapshot of an image: HOOK TARGET quiesce, then HOOK TARGET
+ * unquiesce, where TARGET is a device's path or an export's URI. It runs as a child with a
+ * deadline, and in the daemon's mount namespace; see daemon/quiesce, the default one.
+ */
+#pragma once
+
+#include "core/image.h"
+
+/*
+ * From now on, until @image is closed. Nothing happens where @hook is NULL. 0, or a negative errno
+ * with a sentence. Any thread but a queue's.
+ */
+int quiesce_watch(struct image *image, const char *hook, const char *target,
+		  struct error *err) warn_unused;
+
+/*
+ * What a daemon that died may have left quiesced goes on: runs HOOK TARGET unquiesce, where @hook
+ * is not NULL. Blocks until it has ended, but not for ever.
+ */
+void quiesce_release(const char *hook, const char *target);
