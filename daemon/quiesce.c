@@ -8,7 +8,7 @@
 #include "common/log.h"
 
 /* A snapshot's taker asks again every 5 s, ten times as a rule: it must have its answer by then. */
-#define HOOK_SECONDS 20
+#define HOOK_SECONDS 40
 
 /* Strings are its own. */
 struct quiesce {

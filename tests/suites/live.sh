@@ -1,6 +1,6 @@
 #!/bin/bash
 # about: what happens to an image while it is served: it is removed, or a snapshot of it is taken
-# limit: 500
+# limit: 600
 . "$(dirname "$0")/../lib.sh"
 require_program ceph-osd ceph-osd
 require_program qemu-io qemu-utils
@@ -13,7 +13,7 @@ URBD_LAB_KERNEL=host start_cluster ceph --watch-timeout 30
 urbd=$build/cli/urbd
 export URBD_SOCKET=$TEST_DIR/ctl
 
-rbd() { timeout 60 rbd --conf "$CEPH_CONF" --id "$CLIENT" --keyring "$KEYRING" "$@"; }
+rbd() { timeout 100 rbd --conf "$CEPH_CONF" --id "$CLIENT" --keyring "$KEYRING" "$@"; }
 
 start_daemon() {
 	"$build/daemon/urbdd" --state-dir "$TEST_DIR/state" --queues 1 2>>"$TEST_DIR/log" &
@@ -188,7 +188,7 @@ test_quiesce() {
 	check "it holds up no I/O" io "$uri" "write -P 2 0 64k"
 	check "nor the control socket" timeout 5 "$urbd" list
 	wait $client && not_ok "then there is no snapshot either" || ok "then there is no snapshot either"
-	check_equal "in time" "$((SECONDS - begin < 55))" 1
+	check_equal "in time" "$((SECONDS - begin < 90))" 1
 	check "it is killed with its children" eventually 20 nothing_sleeps
 	check "and undone, once more when it is over" eventually 20 was_called 3
 	check_equal "in this order" "$(calls | cut -d' ' -f2 | tr '\n' ' ')" "quiesce unquiesce unquiesce "
@@ -215,7 +215,7 @@ test_quiesce_and_stop() {
 	rbd snap create --no-progress quiet@stopped >"$TEST_DIR/snap" 2>&1 &
 	client=$!
 	check "a hook is at work" eventually 20 was_called 1
-	check "unexport waits for it, and no longer" timeout 50 "$urbd" unexport quiet
+	check "unexport waits for it, and no longer" timeout 80 "$urbd" unexport --timeout 70 quiet
 	wait $client || true
 	check "what it began is undone" eventually 20 was_called 3
 	check_equal "in this order" "$(calls | cut -d' ' -f2 | tr '\n' ' ')" "quiesce unquiesce unquiesce "
