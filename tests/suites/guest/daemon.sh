@@ -7,8 +7,10 @@ daemon_log=/run/urbd-test.log
 urbd=$build/cli/urbd
 urbdd=$build/daemon/urbdd
 
+urbdd_wrapper=() # a command that runs it
+
 start_daemon() { # [OPTION...]
-	"$urbdd" --state-dir "$state_dir" "$@" 2>>"$daemon_log" &
+	"${urbdd_wrapper[@]}" "$urbdd" --state-dir "$state_dir" "$@" 2>>"$daemon_log" &
 	daemon=$!
 	on_exit stop_daemon
 	eventually 120 "$urbd" version >/dev/null 2>&1 || {
