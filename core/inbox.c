@@ -37,6 +37,11 @@ struct work *inbox_take_all(struct inbox *inbox)
 	return newest == SLEEPING ? NULL : reverse(newest);
 }
 
+bool inbox_is_empty(const struct inbox *inbox)
+{
+	return atomic_load_explicit(&inbox->newest, memory_order_relaxed) == NULL;
+}
+
 bool inbox_try_sleep(struct inbox *inbox)
 {
 	struct work *expected = NULL;

@@ -31,6 +31,9 @@ bool inbox_push(struct inbox *inbox, struct work *work);
  */
 struct work *inbox_take_all(struct inbox *inbox);
 
+/* Consumer only. Says nothing on what a producer is about to do. */
+bool inbox_is_empty(const struct inbox *inbox);
+
 /* Consumer only. True: the inbox is empty, and the next push will ask for a wake. False: look
  * again. */
 bool inbox_try_sleep(struct inbox *inbox);

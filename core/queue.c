@@ -23,6 +23,7 @@ struct queue {
 	struct ring_op wake_op;
 	int wake_fd; /* eventfd that ends a sleep in the ring */
 	unsigned index;
+	atomic_uint busy_poll_ns; /* looked for work that long before a sleep */
 	uint64_t turn_began;
 	int tid;
 	bool stop;
@@ -60,6 +61,11 @@ uint64_t queue_turn_began(const struct queue *queue)
 unsigned queue_index(const struct queue *queue)
 {
 	return queue->index;
+}
+
+void queue_set_busy_poll(struct queue *queue, unsigned microseconds)
+{
+	atomic_store_explicit(&queue->busy_poll_ns, microseconds * 1000, memory_order_relaxed);
 }
 
 bool queue_is_current(const struct queue *queue)
@@ -181,10 +187,29 @@ static void run_hooks(struct queue *queue)
 	}
 }
 
+/* Submits what is pending, then looks for work as long as it should. False: none has come. */
+static bool poll_busily(struct queue *queue)
+{
+	unsigned ns = atomic_load_explicit(&queue->busy_poll_ns, memory_order_relaxed);
+	uint64_t began;
+
+	if (ns == 0)
+		return false;
+	began = clock_now();
+	do {
+		io_uring_submit_and_get_events(&queue->ring);
+		if (io_uring_cq_ready(&queue->ring) || !inbox_is_empty(&queue->inbox))
+			return true;
+	} while (clock_ns(clock_since(began, clock_now())) < ns);
+	return false;
+}
+
 /* One io_uring_enter, which sleeps only when nothing has come into the inbox since it was emptied.
  */
 static void submit_and_maybe_sleep(struct queue *queue)
 {
+	if (poll_busily(queue))
+		return;
 	if (inbox_try_sleep(&queue->inbox))
 		io_uring_submit_and_wait(&queue->ring, 1);
 	else

@@ -3,9 +3,9 @@
  *
  * The thread turns: run what the inbox holds, handle the completions, run the hooks for the end of
  * the turn, then one io_uring_enter that submits all of it and sleeps only if the inbox is still
- * empty. Only the thread itself touches the ring (IORING_SETUP_SINGLE_ISSUER; and ublk takes a
- * commit only from the task that fetched the tag), so everything that says "queue thread" below
- * must be called there.
+ * empty (and where busy polling is on, only after that). Only the thread itself touches the ring
+ * (IORING_SETUP_SINGLE_ISSUER; and ublk takes a commit only from the task that fetched the tag), so
+ * everything that says "queue thread" below must be called there.
  */
 #pragma once
 
@@ -51,6 +51,13 @@ uint64_t queue_turn_began(const struct queue *queue);
 
 /* True on the queue's own thread. */
 bool queue_is_current(const struct queue *queue);
+
+/*
+ * Any thread: how many microseconds the thread looks for more work, at the cost of its CPU, when it
+ * has run out of it; only then it sleeps. Meanwhile nobody needs to wake it. 0, which is what it
+ * begins with: it sleeps at once.
+ */
+void queue_set_busy_poll(struct queue *queue, unsigned microseconds);
 
 /* The thread's id, for protocols that name the server's task. */
 int queue_tid(const struct queue *queue);

@@ -122,6 +122,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options, st
 	r = queues_start(&daemon->queues, options->queues, &options->queue_cpus, err);
 	if (r < 0)
 		return r;
+	queues_busy_poll(&daemon->queues, options->busy_poll);
 	r = client_pool_create(&daemon->clients, err);
 	if (r < 0)
 		return r;

@@ -12,6 +12,8 @@
 #define QUEUES_MAX	   64
 #define QUEUES_DEFAULT_MAX 4
 
+#define BUSY_POLL_MAX 10000
+
 /* Below the 30 s after which container runtimes kill. */
 #define DRAIN_TIMEOUT_DEFAULT 25
 #define DRAIN_TIMEOUT_MAX     3600
@@ -32,6 +34,9 @@ static const char help[] =
 	"  --queues N        threads that serve devices, 1 to 64 (default: one a CPU, at most 4)\n"
 	"  --queue-cpus LIST CPUs that they run on, each on one of them: 0-3,8 (default: all, as\n"
 	"                    the kernel sees fit); without --queues, one thread a CPU of the list\n"
+	"  --busy-poll MICROSECONDS\n"
+	"                    how long they look for more work before they sleep, up to 10000\n"
+	"                    (default 0): costs CPU, saves some latency of small requests\n"
 	"  --drain-timeout SECONDS\n"
 	"                    how long a stop waits for requests in flight, 1 to 3600 (default 25)\n"
 	"  --listen ADDRESS  serve exports to NBD clients at unix:PATH, HOST:PORT or\n"
@@ -53,6 +58,7 @@ enum {
 	OPT_STATE_DIR,
 	OPT_QUEUES,
 	OPT_QUEUE_CPUS,
+	OPT_BUSY_POLL,
 	OPT_DRAIN_TIMEOUT,
 	OPT_LISTEN,
 	OPT_TLS_CERTIFICATES,
@@ -70,6 +76,7 @@ static const struct option long_options[] = {
 	{ "state-dir", required_argument, NULL, OPT_STATE_DIR },
 	{ "queues", required_argument, NULL, OPT_QUEUES },
 	{ "queue-cpus", required_argument, NULL, OPT_QUEUE_CPUS },
+	{ "busy-poll", required_argument, NULL, OPT_BUSY_POLL },
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
 	{ "listen", required_argument, NULL, OPT_LISTEN },
 	{ "tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES },
@@ -126,6 +133,10 @@ static enum options_result take_option(int option, struct daemon_options *option
 	case OPT_QUEUE_CPUS:
 		if (parse_cpus(optarg, &options->queue_cpus) < 0)
 			return usage("--queue-cpus takes numbers of CPUs, as in 0-3,8.");
+		return OPTIONS_RUN;
+	case OPT_BUSY_POLL:
+		if (parse_unsigned(optarg, 0, BUSY_POLL_MAX, &options->busy_poll) < 0)
+			return usage("--busy-poll takes a number of microseconds from 0 to 10000.");
 		return OPTIONS_RUN;
 	case OPT_DRAIN_TIMEOUT:
 		if (parse_unsigned(optarg, 1, DRAIN_TIMEOUT_MAX, &options->drain_timeout) < 0)

@@ -65,6 +65,12 @@ int queues_start(struct queues *queues, unsigned count, const cpu_set_t *cpus, s
 	return pin(queues, cpus, err);
 }
 
+void queues_busy_poll(struct queues *queues, unsigned microseconds)
+{
+	for (unsigned i = 0; i < queues->count; i++)
+		queue_set_busy_poll(queues->list[i], microseconds);
+}
+
 void queues_stop(struct queues *queues)
 {
 	for (unsigned i = 0; i < queues->count; i++)

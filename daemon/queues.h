@@ -16,6 +16,9 @@ struct queues {
 int queues_start(struct queues *queues, unsigned count, const cpu_set_t *cpus,
 		 struct error *err) warn_unused;
 
+/* See queue_set_busy_poll(). */
+void queues_busy_poll(struct queues *queues, unsigned microseconds);
+
 /* Every device is gone. Harmless on zeroed memory. */
 void queues_stop(struct queues *queues);
 

@@ -54,3 +54,35 @@ fi
 check_says 'Cannot run a queue on CPU 1023' "a CPU that is not there" \
 	"$build/daemon/urbdd" --state-dir "$TEST_DIR/state" --queue-cpus 1023
 check_code 2 "a list that is none" "$build/daemon/urbdd" --queue-cpus 3-1
+
+# ---- busy polling
+
+queue_sleeps() { # how often the queue threads went to sleep
+	cat /proc/"$daemon"/task/*/status |
+		awk '/^Name:/ {queue = $2 ~ /^urbd-queue/}
+			/^voluntary_ctxt_switches/ && queue {sum += $2} END {print sum}'
+}
+
+sleeps_of_reads() { # of 2000 reads of 4 KiB, one after the other
+	local before
+	"$urbd" export null:1G --export-name polled >/dev/null
+	before=$(queue_sleeps)
+	timeout 60 fio --name=f --ioengine=nbd --uri="nbd+unix:///polled?socket=$TEST_DIR/nbd" \
+		--rw=randread --bs=4k --size=64M --number_ios=2000 --output=/dev/null || echo failed >&2
+	echo $(($(queue_sleeps) - before))
+}
+
+start_daemon --queues 1
+sleeping=$(sleeps_of_reads)
+stop_daemon
+start_daemon --queues 1 --busy-poll 10000
+polling=$(sleeps_of_reads)
+check "--busy-poll: hardly a sleep between requests ($sleeping without it, $polling with it)" \
+	test "$sleeping" -gt 1000 -a "$polling" -lt 200
+queues_sleep() { # now
+	! grep -h ^State: $(grep -l '^Name:.urbd-queue' /proc/"$daemon"/task/*/status) | grep -q R
+}
+check "but a thread without work sleeps" eventually 10 queues_sleep
+stop_daemon
+check_code 2 "more than it takes" "$build/daemon/urbdd" --busy-poll 10001
+check_code 2 "no number" "$build/daemon/urbdd" --busy-poll much

@@ -14,6 +14,14 @@ static int make(void **state)
 	return queue_create("test", 3, (struct queue **)state);
 }
 
+static int make_polling(void **state)
+{
+	int r = make(state);
+
+	queue_set_busy_poll(*state, 10000);
+	return r;
+}
+
 static int drop(void **state)
 {
 	queue_destroy(*state);
@@ -60,6 +68,15 @@ static void posts_all_run(void **state)
 	}
 	assert_int_equal(queue_call(*state, nothing, NULL), 0);
 	assert_int_equal(count, POSTS);
+}
+
+/* Work that comes when the time of polling is over. */
+static void a_sleep_ends_all_the_same(void **state)
+{
+	for (int i = 0; i < 3; i++) {
+		usleep(30000);
+		assert_int_equal(queue_call(*state, on_queue, *state), -EXDEV);
+	}
 }
 
 /* A read from a pipe through the ring, whose completion asks for a hook, which reports. */
@@ -126,6 +143,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(posts_all_run, make, drop),
 		cmocka_unit_test_setup_teardown(ring_operations_complete_and_hooks_run_once, make,
 						drop),
+		cmocka_unit_test_setup_teardown(posts_all_run, make_polling, drop),
+		cmocka_unit_test_setup_teardown(ring_operations_complete_and_hooks_run_once,
+						make_polling, drop),
+		cmocka_unit_test_setup_teardown(a_sleep_ends_all_the_same, make_polling, drop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
