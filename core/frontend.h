@@ -103,6 +103,12 @@ struct frontend_ops {
 	 */
 	void (*destroy)(struct frontend *frontend);
 
+	/*
+	 * Gives the memory of buffers back that no request uses; the queue threads do it, soon. A
+	 * device that is started and not being stopped. Does not block.
+	 */
+	void (*trim)(struct frontend *frontend);
+
 	/* The image's size changed to @size bytes. -EOPNOTSUPP where the kernel cannot follow. */
 	int (*resize)(struct frontend *frontend, uint64_t size, struct error *err);
 

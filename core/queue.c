@@ -23,6 +23,7 @@ struct queue {
 	struct ring_op wake_op;
 	int wake_fd; /* eventfd that ends a sleep in the ring */
 	unsigned index;
+	bool deferred;		  /* the kernel completes in io_uring_enter() alone */
 	atomic_uint busy_poll_ns; /* looked for work that long before a sleep */
 	uint64_t turn_began;
 	int tid;
@@ -79,13 +80,14 @@ int queue_tid(const struct queue *queue)
 }
 
 /* The best set of ring flags that this kernel takes, from 6.1 on down to any. */
-static int ring_init(struct io_uring *ring)
+static int ring_init(struct queue *queue)
 {
 	static const unsigned flag_sets[] = {
 		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		0,
 	};
+	struct io_uring *ring = &queue->ring;
 	int r = -EINVAL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(flag_sets) && r == -EINVAL; i++) {
@@ -95,6 +97,7 @@ static int ring_init(struct io_uring *ring)
 		};
 
 		r = io_uring_queue_init_params(RING_ENTRIES, ring, &params);
+		queue->deferred = flag_sets[i] & IORING_SETUP_DEFER_TASKRUN;
 	}
 	if (r < 0)
 		return r;
@@ -114,6 +117,28 @@ struct io_uring_sqe *queue_get_sqe(struct queue *queue)
 void queue_submit(struct queue *queue)
 {
 	io_uring_submit(&queue->ring);
+}
+
+/* Whether the kernel has completed @op, or may have. */
+static bool is_completed(struct queue *queue, const struct ring_op *op)
+{
+	struct io_uring_cqe *cqe;
+	unsigned head;
+
+	io_uring_for_each_cqe(&queue->ring, head, cqe)
+	{
+		if (io_uring_cqe_get_data(cqe) == op)
+			return true;
+	}
+	return io_uring_cq_has_overflow(&queue->ring);
+}
+
+bool queue_op_waits(struct queue *queue, const struct ring_op *op)
+{
+	if (!queue->deferred)
+		return false;
+	io_uring_submit(&queue->ring);
+	return io_uring_sq_ready(&queue->ring) == 0 && !is_completed(queue, op);
 }
 
 /* A multishot poll is edge-triggered: each write to the eventfd gives one completion, nobody reads
@@ -243,7 +268,7 @@ static void report_start(struct queue *queue, int result)
 static void *queue_main(void *data)
 {
 	struct queue *queue = data;
-	int r = ring_init(&queue->ring);
+	int r = ring_init(queue);
 
 	if (r == 0) {
 		current = queue;

@@ -79,6 +79,13 @@ struct io_uring_sqe *queue_get_sqe(struct queue *queue);
 /* Queue thread: submits what is pending now, and not at the end of the turn. */
 void queue_submit(struct queue *queue);
 
+/*
+ * Queue thread: submits what is pending, and tells whether @op, bound to an entry of a file's own
+ * command, waits in the kernel: taken by it and not completed. A yes holds until the caller returns
+ * to the turn. Before Linux 6.1, where the kernel completes at any time, the answer is always no.
+ */
+bool queue_op_waits(struct queue *queue, const struct ring_op *op);
+
 static inline void queue_sqe_bind(struct io_uring_sqe *sqe, struct ring_op *op)
 {
 	io_uring_sqe_set_data(sqe, op);

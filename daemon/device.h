@@ -31,6 +31,7 @@
 #include "daemon/deadline.h"
 #include "daemon/devices.h"
 #include "daemon/opener.h"
+#include "daemon/trim.h"
 
 #define DEVICE_SPEC_MAX	  512
 #define DEVICE_FORMER_MAX 512
@@ -66,6 +67,7 @@ struct device {
 	bool closing;	     /* the image that it had is not closed yet, see device_close_image() */
 	bool detaching;	     /* blocked, and somebody takes its image away from its gate */
 	bool resuming;	     /* quiesced, and somebody opens its image for it */
+	struct idleness idleness;
 
 	/* Set once before the device is inserted. */
 	struct devices *devices;

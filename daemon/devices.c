@@ -61,6 +61,24 @@ void devices_destroy(struct devices *devices)
 	devices_free(devices);
 }
 
+bool devices_trim(struct devices *devices, unsigned seconds)
+{
+	bool any = false;
+
+	pthread_mutex_lock(&devices->lock);
+	list_for_each(entry, &devices->table) {
+		struct device *device = list_entry(entry, struct device, entry);
+
+		if (device->state != DEVICE_LIVE ||
+		    !idleness_reached(&device->idleness, device->opened.image, seconds))
+			continue;
+		device->frontend->ops->trim(device->frontend);
+		any = true;
+	}
+	pthread_mutex_unlock(&devices->lock);
+	return any;
+}
+
 struct device *find_identity(struct devices *devices, const char *identity)
 {
 	list_for_each(entry, &devices->table) {

@@ -16,6 +16,7 @@
 #include "daemon/queues.h"
 #include "daemon/quiesce.h"
 #include "daemon/stat.h"
+#include "daemon/trim.h"
 #include "nbd/server.h"
 #include "nbd/tls.h"
 
@@ -57,6 +58,7 @@ struct daemon_export {
 	bool read_only, exclusive;
 	struct address *address; /* of whoever works on it, or while live */
 	struct opened opened;
+	struct idleness idleness;
 	bool given_up; /* it ends, and its image may hold requests for ever: nobody waits for it */
 	bool force;    /* of its end */
 	unsigned timeout; /* likewise */
@@ -725,6 +727,24 @@ void exports_visit(struct exports *exports, stat_visit *visit, void *data)
 			visit(&source, data);
 	}
 	pthread_mutex_unlock(&exports->lock);
+}
+
+bool exports_trim(struct exports *exports, unsigned seconds)
+{
+	bool any = false;
+
+	pthread_mutex_lock(&exports->lock);
+	list_for_each(entry, &exports->table) {
+		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
+
+		if (export->state != EXPORT_LIVE ||
+		    !idleness_reached(&export->idleness, export->opened.image, seconds))
+			continue;
+		nbd_server_trim(export->address->server, export->name);
+		any = true;
+	}
+	pthread_mutex_unlock(&exports->lock);
+	return any;
 }
 
 int exports_create(struct queues *queues, struct client_pool *clients, struct exports **ret,

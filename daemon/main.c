@@ -24,6 +24,7 @@
 #include "daemon/records.h"
 #include "daemon/recovery.h"
 #include "daemon/server.h"
+#include "daemon/trim.h"
 #include "daemon/version.h"
 
 /* Seconds within which calls and exports must end at a stop; then come the devices. */
@@ -38,6 +39,7 @@ struct daemon {
 	struct devices *devices;
 	struct exports *exports;
 	struct metrics *metrics;
+	struct trimmer *trimmer;
 	struct methods methods;
 	struct server *server;
 	int signal_fd;
@@ -103,6 +105,15 @@ static int start_metrics(struct daemon *daemon, const struct daemon_options *opt
 			     err);
 }
 
+static int start_trimmer(struct daemon *daemon, const struct daemon_options *options,
+			 struct error *err)
+{
+	if (options->trim == 0)
+		return 0;
+	return trimmer_start(options->trim, daemon->devices, daemon->exports, &daemon->trimmer,
+			     err);
+}
+
 static int start(struct daemon *daemon, const struct daemon_options *options, struct error *err)
 {
 	struct devices_config devices = { .queues = &daemon->queues,
@@ -135,6 +146,9 @@ static int start(struct daemon *daemon, const struct daemon_options *options, st
 	if (r < 0)
 		return r;
 	r = start_metrics(daemon, options, err);
+	if (r < 0)
+		return r;
+	r = start_trimmer(daemon, options, err);
 	if (r < 0)
 		return r;
 	daemon->methods = (struct methods){ daemon->devices, daemon->exports, &daemon->queues };
@@ -191,6 +205,7 @@ static enum end take_down(struct daemon *daemon, unsigned drain_timeout)
 static void release(struct daemon *daemon)
 {
 	server_destroy(daemon->server);
+	trimmer_stop(daemon->trimmer);
 	metrics_stop(daemon->metrics);
 	exports_destroy(daemon->exports);
 	devices_destroy(daemon->devices);

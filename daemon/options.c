@@ -14,6 +14,9 @@
 
 #define BUSY_POLL_MAX 10000
 
+#define TRIM_DEFAULT 15
+#define TRIM_MAX     86400
+
 /* Below the 30 s after which container runtimes kill. */
 #define DRAIN_TIMEOUT_DEFAULT 25
 #define DRAIN_TIMEOUT_MAX     3600
@@ -37,6 +40,8 @@ static const char help[] =
 	"  --busy-poll MICROSECONDS\n"
 	"                    how long they look for more work before they sleep, up to 10000\n"
 	"                    (default 0): costs CPU, saves some latency of small requests\n"
+	"  --trim SECONDS    what was idle for that long gives its memory back to the kernel, up\n"
+	"                    to 86400 (default 15); 0: it keeps it\n"
 	"  --drain-timeout SECONDS\n"
 	"                    how long a stop waits for requests in flight, 1 to 3600 (default 25)\n"
 	"  --listen ADDRESS  serve exports to NBD clients at unix:PATH, HOST:PORT or\n"
@@ -59,6 +64,7 @@ enum {
 	OPT_QUEUES,
 	OPT_QUEUE_CPUS,
 	OPT_BUSY_POLL,
+	OPT_TRIM,
 	OPT_DRAIN_TIMEOUT,
 	OPT_LISTEN,
 	OPT_TLS_CERTIFICATES,
@@ -77,6 +83,7 @@ static const struct option long_options[] = {
 	{ "queues", required_argument, NULL, OPT_QUEUES },
 	{ "queue-cpus", required_argument, NULL, OPT_QUEUE_CPUS },
 	{ "busy-poll", required_argument, NULL, OPT_BUSY_POLL },
+	{ "trim", required_argument, NULL, OPT_TRIM },
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN_TIMEOUT },
 	{ "listen", required_argument, NULL, OPT_LISTEN },
 	{ "tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES },
@@ -138,6 +145,10 @@ static enum options_result take_option(int option, struct daemon_options *option
 		if (parse_unsigned(optarg, 0, BUSY_POLL_MAX, &options->busy_poll) < 0)
 			return usage("--busy-poll takes a number of microseconds from 0 to 10000.");
 		return OPTIONS_RUN;
+	case OPT_TRIM:
+		if (parse_unsigned(optarg, 0, TRIM_MAX, &options->trim) < 0)
+			return usage("--trim takes a number of seconds from 0 to 86400.");
+		return OPTIONS_RUN;
 	case OPT_DRAIN_TIMEOUT:
 		if (parse_unsigned(optarg, 1, DRAIN_TIMEOUT_MAX, &options->drain_timeout) < 0)
 			return usage("--drain-timeout takes a number of seconds from 1 to 3600.");
@@ -177,6 +188,7 @@ enum options_result daemon_options_parse(int argc, char **argv, struct daemon_op
 	struct daemon_options options = {
 		.socket_path = environment("URBD_SOCKET", CONTROL_SOCKET_DEFAULT),
 		.state_dir = DAEMON_STATE_DIR_DEFAULT,
+		.trim = TRIM_DEFAULT,
 		.drain_timeout = DRAIN_TIMEOUT_DEFAULT,
 	};
 	int option;

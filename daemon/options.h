@@ -14,6 +14,7 @@ struct daemon_options {
 	cpu_set_t queue_cpus;	/* each runs on one of them, in turn; empty: wherever the kernel
 				   wants */
 	unsigned busy_poll;	/* microseconds that they look for work before they sleep */
+	unsigned trim;		/* seconds after which what is idle gives memory back; 0: never */
 	unsigned drain_timeout; /* seconds that a stop waits for requests in flight */
 	const char *listen;	/* where NBD clients are served from the start; NULL = nowhere */
 	const char *tls_certificates, *tls_keys; /* at most one; for `listen` */

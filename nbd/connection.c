@@ -43,9 +43,11 @@ struct nbd_connection {
 	struct work start_work;
 
 	/* Any thread. */
-	struct work stop_work;
+	struct work wish_work;
 	atomic_int stop;	 /* strictest NBD_STOP_* asked for, or -1 */
-	atomic_bool stop_posted; /* stop_work is in the inbox */
+	atomic_bool wish_posted; /* wish_work is in the inbox */
+
+	size_t trimmed; /* queue thread: the buffers are, so far */
 };
 
 static void schedule(struct nbd_connection *connection)
@@ -309,7 +311,7 @@ static void free_connection(struct nbd_connection *connection)
 }
 
 /* The owner may free the credentials as soon as it knows. Once closed() has returned nobody posts
- * stop_work any more; what was posted frees instead. */
+ * wish_work any more; what was posted frees instead. */
 static void finish(struct nbd_connection *connection)
 {
 	list_remove(&connection->hook.entry); /* this turn may have asked for another one */
@@ -317,7 +319,7 @@ static void finish(struct nbd_connection *connection)
 	free_tls(connection);
 	connection->finished = true;
 	connection->config.closed(connection, connection->config.data);
-	if (!atomic_load(&connection->stop_posted))
+	if (!atomic_load(&connection->wish_posted))
 		free_connection(connection);
 }
 
@@ -450,18 +452,34 @@ static void done(struct request *request)
 	schedule(connection);
 }
 
-static void run_stop(struct work *work)
+static void post_wish(struct nbd_connection *connection)
 {
-	struct nbd_connection *connection = container_of(work, struct nbd_connection, stop_work);
+	if (!atomic_exchange(&connection->wish_posted, true))
+		queue_post(connection->queue, &connection->wish_work);
+}
 
-	atomic_store(&connection->stop_posted, false);
+/* A piece; the next one when others on the queue have had their turn. */
+static void trim_some(struct nbd_connection *connection)
+{
+	connection->trimmed = nbd_session_trim(connection->session, connection->trimmed);
+	if (connection->trimmed > 0)
+		post_wish(connection);
+}
+
+static void run_wish(struct work *work)
+{
+	struct nbd_connection *connection = container_of(work, struct nbd_connection, wish_work);
+
+	atomic_store(&connection->wish_posted, false);
 	if (connection->finished) {
 		free_connection(connection);
 	} else if (atomic_load(&connection->stop) == NBD_STOP_NOW) {
 		abandon(connection);
-	} else {
+	} else if (atomic_load(&connection->stop) == NBD_STOP_DRAIN) {
 		nbd_session_shutdown(connection->session);
 		schedule(connection);
+	} else {
+		trim_some(connection);
 	}
 }
 
@@ -503,7 +521,7 @@ int nbd_connection_create(const struct nbd_connection_config *config, struct nbd
 	connection->linger_op.complete = linger_over;
 	connection->hook.run = run_hook;
 	connection->start_work.run = run_start;
-	connection->stop_work.run = run_stop;
+	connection->wish_work.run = run_wish;
 	list_init(&connection->hook.entry);
 	atomic_init(&connection->stop, -1);
 	r = create_session(connection);
@@ -531,8 +549,12 @@ void nbd_connection_stop(struct nbd_connection *connection, enum nbd_stop how)
 
 	while (before < (int)how && !atomic_compare_exchange_weak(&connection->stop, &before, how))
 		;
-	if (!atomic_exchange(&connection->stop_posted, true))
-		queue_post(connection->queue, &connection->stop_work);
+	post_wish(connection);
+}
+
+void nbd_connection_trim(struct nbd_connection *connection)
+{
+	post_wish(connection);
 }
 
 unsigned nbd_connection_in_flight(const struct nbd_connection *connection)

@@ -58,6 +58,12 @@ void nbd_connection_start(struct nbd_connection *connection);
 /* Any thread, any number of times (the strictest counts), does not block. */
 void nbd_connection_stop(struct nbd_connection *connection, enum nbd_stop how);
 
+/*
+ * Any thread, does not block: gives the memory of the request buffers back, unless the connection
+ * is in use. The same holds as for nbd_connection_stop().
+ */
+void nbd_connection_trim(struct nbd_connection *connection);
+
 /* Queue thread: the session, to look at. */
 const struct nbd_session *nbd_connection_session(const struct nbd_connection *connection);
 

@@ -323,6 +323,17 @@ static void stop_links(struct nbd_kernel *kernel, enum nbd_stop how)
 	pthread_mutex_unlock(&kernel->lock);
 }
 
+static void nbd_trim(struct frontend *frontend)
+{
+	struct nbd_kernel *kernel = kernel_of(frontend);
+
+	pthread_mutex_lock(&kernel->lock);
+	for (unsigned i = 0; i < kernel->frontend.config.nr_queues; i++)
+		if (kernel->links[i].connection)
+			nbd_connection_trim(kernel->links[i].connection);
+	pthread_mutex_unlock(&kernel->lock);
+}
+
 static void set_live(struct nbd_kernel *kernel, bool live)
 {
 	bool join;
@@ -716,6 +727,7 @@ const struct frontend_ops nbd_frontend = {
 	.stop = nbd_stop,
 	.detach = nbd_detach,
 	.destroy = nbd_destroy,
+	.trim = nbd_trim,
 	.resize = nbd_resize,
 	.look = nbd_look,
 	.discard = nbd_discard,

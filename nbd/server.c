@@ -447,6 +447,21 @@ void nbd_server_drop_clients(struct nbd_server *server, const char *name)
 	pthread_mutex_unlock(&server->lock);
 }
 
+void nbd_server_trim(struct nbd_server *server, const char *name)
+{
+	struct export *export;
+
+	pthread_mutex_lock(&server->lock);
+	export = find(server, name);
+	list_for_each(entry, &server->clients) {
+		struct client *client = list_entry(entry, struct client, entry);
+
+		if (export && client->export == export)
+			nbd_connection_trim(client->connection);
+	}
+	pthread_mutex_unlock(&server->lock);
+}
+
 unsigned nbd_server_clients(struct nbd_server *server, const char *name)
 {
 	struct export *export;

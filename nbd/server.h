@@ -74,5 +74,9 @@ void nbd_server_cut(struct nbd_server *server, const char *name);
  * in flight gets no reply. */
 void nbd_server_drop_clients(struct nbd_server *server, const char *name);
 
+/* Any thread, does not block: the idle ones of these connections give the memory of their buffers
+ * back. */
+void nbd_server_trim(struct nbd_server *server, const char *name);
+
 /* Connections that use the export @name now. */
 unsigned nbd_server_clients(struct nbd_server *server, const char *name);

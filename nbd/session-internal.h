@@ -118,6 +118,7 @@ int transmission_start(struct nbd_session *session, struct nbd_export *export);
 void transmission_stop(struct nbd_session *session);
 bool transmission_step(struct nbd_session *session, struct slot **submit);
 void transmission_complete(struct slot *slot, int result);
+size_t transmission_trim(struct nbd_session *session, size_t position);
 unsigned transmission_output(struct nbd_session *session, struct iovec *iov, unsigned max);
 void transmission_sent(struct nbd_session *session, size_t length);
 void transmission_drop_output(struct nbd_session *session);

@@ -268,6 +268,18 @@ void nbd_session_abandon(struct nbd_session *session)
 	transmission_drop_output(session);
 }
 
+/* All slots are free: nothing is being received, at the image, or on its way out. */
+static bool is_idle(const struct nbd_session *session)
+{
+	return !session->current && !session->again.first && !session->output.first &&
+	       nbd_session_in_flight(session) == 0;
+}
+
+size_t nbd_session_trim(struct nbd_session *session, size_t position)
+{
+	return is_idle(session) ? transmission_trim(session, position) : 0;
+}
+
 unsigned nbd_session_in_flight(const struct nbd_session *session)
 {
 	return atomic_load_explicit(&session->in_flight, memory_order_relaxed);

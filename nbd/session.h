@@ -120,6 +120,13 @@ void nbd_session_shutdown(struct nbd_session *session);
 /* The peer is gone: as shutdown, and drops all output, now and later. */
 void nbd_session_abandon(struct nbd_session *session);
 
+/*
+ * Gives memory of the request buffers back, as long as none of them is in use: the piece of it that
+ * begins at @position (0 at first). Returns where the next one begins, or 0 when there is none, or
+ * the session is not idle.
+ */
+size_t nbd_session_trim(struct nbd_session *session, size_t position);
+
 /* Requests that the image holds. Any thread may look. */
 unsigned nbd_session_in_flight(const struct nbd_session *session);
 

@@ -109,6 +109,19 @@ void transmission_stop(struct nbd_session *session)
 	free(session->pool);
 }
 
+/* A piece as large as a request's buffer is given back within a moment. */
+size_t transmission_trim(struct nbd_session *session, size_t position)
+{
+	size_t length;
+
+	if (position >= session->buffers_size)
+		return 0;
+	length = MIN(NBD_PAYLOAD_MIN, session->buffers_size - position);
+	madvise(session->buffers + position, length, MADV_DONTNEED);
+	position += length;
+	return position < session->buffers_size ? position : 0;
+}
+
 static uint8_t *put_structured(struct slot *slot, uint16_t type, uint32_t length)
 {
 	uint8_t *at = slot->header;

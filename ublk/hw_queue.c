@@ -38,6 +38,11 @@ struct hw_queue {
 	atomic_uint live, at_image, watched;
 	atomic_int refusal; /* the first errno with which the kernel ended a command, but ABORT */
 
+	struct work trim_work;
+	atomic_bool trimming; /* it is posted */
+	unsigned trim_next;   /* the tag whose turn it is */
+	bool trimmed_last;    /* home thread: trims no more */
+
 	struct ring_op fence_op;
 	sem_t fence;
 	struct tag tags[];
@@ -132,6 +137,41 @@ static void tag_complete(struct ring_op *op, int result, uint32_t flags)
 	image_submit(hwq->config.image, &tag->request);
 }
 
+/* Trimming, home thread. */
+
+/*
+ * The kernel puts the data of a write into the buffer before it completes the tag's command, and
+ * takes the data of a read out of it when it takes the next one: in between nothing of the buffer
+ * is needed.
+ */
+static void trim_tag(struct tag *tag)
+{
+	if (!tag->at_image && queue_op_waits(tag->hwq->config.home, &tag->op))
+		madvise(tag->buffer, FRONTEND_MAX_IO, MADV_DONTNEED);
+}
+
+/* One tag, so that others on the queue need not wait for all of them. */
+static void run_trim(struct work *work)
+{
+	struct hw_queue *hwq = container_of(work, struct hw_queue, trim_work);
+
+	trim_tag(&hwq->tags[hwq->trim_next++]);
+	if (hwq->trim_next < hwq->config.depth && !hwq->trimmed_last) {
+		queue_post(hwq->config.home, work);
+		return;
+	}
+	hwq->trim_next = 0;
+	atomic_store(&hwq->trimming, false);
+}
+
+static int end_trim(void *data)
+{
+	struct hw_queue *hwq = data;
+
+	hwq->trimmed_last = true;
+	return 0;
+}
+
 /* Life. */
 
 static size_t descs_size(unsigned depth)
@@ -210,6 +250,7 @@ int ublk_hw_queue_create(const struct hw_queue_config *config, struct hw_queue *
 	if (!hwq)
 		return -ENOMEM;
 	hwq->config = *config;
+	hwq->trim_work.run = run_trim;
 	hwq->fetch_opcode = ublk_opcode(UBLK_U_IO_FETCH_REQ, config->ioctl_encode);
 	hwq->commit_opcode = ublk_opcode(UBLK_U_IO_COMMIT_AND_FETCH_REQ, config->ioctl_encode);
 	sem_init(&hwq->fence, 0, 0);
@@ -310,6 +351,12 @@ void ublk_hw_queue_fail(struct hw_queue *hwq)
 	queue_call(hwq->config.home, fail_all, hwq);
 }
 
+void ublk_hw_queue_trim(struct hw_queue *hwq)
+{
+	if (!atomic_exchange(&hwq->trimming, true))
+		queue_post(hwq->config.home, &hwq->trim_work);
+}
+
 static int watch_all(void *data)
 {
 	struct hw_queue *hwq = data;
@@ -354,7 +401,11 @@ void ublk_hw_queue_destroy(struct hw_queue *hwq)
 {
 	if (!hwq)
 		return;
-	/* The home thread may still be in the function that brought a counter to 0. */
+	/*
+	 * The home thread may still be in the function that brought a counter to 0; and behind
+	 * end_trim() there may be one more piece of trimming.
+	 */
+	queue_call(hwq->config.home, end_trim, hwq);
 	queue_call(hwq->config.home, nothing, NULL);
 	hw_queue_free(hwq);
 }

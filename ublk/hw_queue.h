@@ -8,9 +8,8 @@
  * on its way in librbd never changes under it, and its late completion is swallowed.
  *
  * Memory: a buffer of FRONTEND_MAX_IO bytes a tag, reserved as address space. Pages come when the
- * first I/O touches them and stay until the queue is destroyed, so a device costs what its deepest
- * and largest burst cost; nothing gives them back earlier (a fault on the path would cost more than
- * most I/O).
+ * first I/O touches them and stay until the queue is trimmed, so a device costs what its deepest
+ * and largest burst cost. A fault on the path costs more than most I/O: trim what is idle.
  *
  * Everything that touches a tag runs on the home thread. The counters have that one writer, and may
  * be read by any thread.
@@ -48,6 +47,12 @@ void ublk_hw_queue_fail(struct hw_queue *hwq);
  */
 void ublk_hw_queue_watch(struct hw_queue *hwq);
 unsigned ublk_hw_queue_watched(const struct hw_queue *hwq);
+
+/*
+ * Gives the memory of the buffers back whose tags wait for an I/O. The home thread does it, one tag
+ * a turn. Any thread, does not block; not once ublk_hw_queue_destroy() was called.
+ */
+void ublk_hw_queue_trim(struct hw_queue *hwq);
 
 /* Tags that the kernel has not given back, and requests that the image holds. */
 unsigned ublk_hw_queue_live(const struct hw_queue *hwq);

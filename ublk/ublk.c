@@ -591,6 +591,14 @@ static void destroy(struct frontend *frontend)
 	ublk_free(ublk);
 }
 
+static void trim(struct frontend *frontend)
+{
+	struct ublk *ublk = ublk_of(frontend);
+
+	for (unsigned i = 0; i < ublk->nr_hw_queues; i++)
+		ublk_hw_queue_trim(ublk->hw_queues[i]);
+}
+
 static int resize(struct frontend *frontend, uint64_t size, struct error *err)
 {
 	struct ublk *ublk = ublk_of(frontend);
@@ -619,6 +627,7 @@ const struct frontend_ops ublk_frontend = {
 	.stop = stop,
 	.detach = detach,
 	.destroy = destroy,
+	.trim = trim,
 	.resize = resize,
 	.look = ublk_look,
 	.discard = ublk_discard,
