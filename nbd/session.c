@@ -110,6 +110,8 @@ unsigned nbd_session_window(struct nbd_session *session, struct iovec window[2])
 	case STATE_OPTION:
 	case STATE_OPTION_DATA:
 	case STATE_OPTION_SKIP:
+		if (session->out_start < session->out_end)
+			return 0; /* or these bytes would be under way when their place changes */
 		window[0] = input_room(session, INPUT_SIZE);
 		return window[0].iov_len > 0;
 	case STATE_REQUEST:
