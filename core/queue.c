@@ -25,7 +25,7 @@ struct queue {
 	unsigned index;
 	bool deferred;		  /* the kernel completes in io_uring_enter() alone */
 	atomic_uint busy_poll_ns; /* looked for work that long before a sleep */
-	uint64_t turn_began;
+	uint64_t turn, turn_began;
 	int tid;
 	bool stop;
 	pthread_t thread;
@@ -57,6 +57,11 @@ static void raise_index_limit(unsigned limit)
 uint64_t queue_turn_began(const struct queue *queue)
 {
 	return queue->turn_began;
+}
+
+uint64_t queue_turn(const struct queue *queue)
+{
+	return queue->turn;
 }
 
 unsigned queue_index(const struct queue *queue)
@@ -103,6 +108,12 @@ static int ring_init(struct queue *queue)
 		return r;
 	io_uring_ring_dontfork(ring);
 	return 0;
+}
+
+/* Kernels before 6.1, where both came, could tell -EAGAIN of a send that had gone half way. */
+bool queue_can_be_quiet(const struct queue *queue)
+{
+	return queue->ring.flags & IORING_SETUP_DEFER_TASKRUN;
 }
 
 struct io_uring_sqe *queue_get_sqe(struct queue *queue)
@@ -229,21 +240,28 @@ static bool poll_busily(struct queue *queue)
 	return false;
 }
 
-/* One io_uring_enter, which sleeps only when nothing has come into the inbox since it was emptied.
+/*
+ * One io_uring_enter, which sleeps only when nothing has come into the inbox since it was emptied.
+ * A kernel that is short of memory may take less than it was given.
  */
 static void submit_and_maybe_sleep(struct queue *queue)
 {
-	if (poll_busily(queue))
-		return;
-	if (inbox_try_sleep(&queue->inbox))
-		io_uring_submit_and_wait(&queue->ring, 1);
-	else
+	if (!poll_busily(queue)) {
+		if (inbox_try_sleep(&queue->inbox))
+			io_uring_submit_and_wait(&queue->ring, 1);
+		else
+			io_uring_submit_and_get_events(&queue->ring);
+	}
+	while (io_uring_sq_ready(&queue->ring) > 0) {
+		run_completions(queue);
 		io_uring_submit_and_get_events(&queue->ring);
+	}
 }
 
 static void run_turns(struct queue *queue)
 {
 	for (;;) {
+		queue->turn++;
 		queue->turn_began = clock_now();
 		run_inbox(queue);
 		run_completions(queue);

@@ -3,7 +3,9 @@
  *
  * The thread turns: run what the inbox holds, handle the completions, run the hooks for the end of
  * the turn, then one io_uring_enter that submits all of it and sleeps only if the inbox is still
- * empty (and where busy polling is on, only after that). Only the thread itself touches the ring
+ * empty (and where busy polling is on, only after that). So when hooks run, the kernel has begun
+ * with every entry of earlier turns, and what completed there and then has been delivered. Only the
+ * thread itself touches the ring
  * (IORING_SETUP_SINGLE_ISSUER; and ublk takes a commit only from the task that fetched the tag), so
  * everything that says "queue thread" below must be called there.
  */
@@ -49,6 +51,9 @@ unsigned queue_index_limit(void);
  * then. Costs nothing. */
 uint64_t queue_turn_began(const struct queue *queue);
 
+/* Queue thread: the number of its turn. */
+uint64_t queue_turn(const struct queue *queue);
+
 /* True on the queue's own thread. */
 bool queue_is_current(const struct queue *queue);
 
@@ -85,6 +90,12 @@ void queue_submit(struct queue *queue);
  * to the turn. Before Linux 6.1, where the kernel completes at any time, the answer is always no.
  */
 bool queue_op_waits(struct queue *queue, const struct ring_op *op);
+
+/*
+ * Any thread: whether the kernel can do without completions of what succeeds
+ * (IOSQE_CQE_SKIP_SUCCESS), and never takes a send that went half way for one that did not begin.
+ */
+bool queue_can_be_quiet(const struct queue *queue);
 
 static inline void queue_sqe_bind(struct io_uring_sqe *sqe, struct ring_op *op)
 {

@@ -10,7 +10,7 @@
 #include "common/cleanup.h"
 #include "nbd/tls.h"
 
-/* Pieces of one sendmsg: header and payload of as many replies as come together in one turn. */
+/* Pieces of one send: header and payload of as many replies as come together in one turn. */
 #define SEND_PIECES 128
 
 /* How long a peer that was told the end may go on sending before it is cut off. */
@@ -24,9 +24,12 @@ struct nbd_connection {
 	int fd;
 
 	/* Queue thread. The ring holds what is `armed`; it is freed only when nothing is. */
-	struct ring_op receive_op, writable_op, timer_op, linger_op;
+	struct ring_op receive_op, send_op, writable_op, timer_op, linger_op;
 	bool receive_armed, writable_armed, timer_armed, linger_armed;
 	bool closing; /* send what is left, then finish */
+
+	size_t sending;	    /* bytes of output that the ring has to send; 0: none */
+	uint64_t send_turn; /* the turn in which it got them */
 
 	/* TLS: asked for, then made, then its handshake is done, then its end is said. */
 	bool tls_wanted, tls_ready, tls_ended;
@@ -38,6 +41,8 @@ struct nbd_connection {
 	struct turn_hook hook;
 	struct iovec window[2];
 	struct msghdr window_message;
+	struct iovec pieces[SEND_PIECES];
+	struct msghdr send_message;
 	struct __kernel_timespec timer, linger_timer;
 	uint8_t discarded[LINGER_BYTES];
 	struct work start_work;
@@ -132,8 +137,11 @@ static void writable(struct ring_op *op, int result, uint32_t flags)
 
 static void wait_writable(struct nbd_connection *connection)
 {
-	struct io_uring_sqe *sqe = queue_get_sqe(connection->queue);
+	struct io_uring_sqe *sqe;
 
+	if (connection->writable_armed)
+		return;
+	sqe = queue_get_sqe(connection->queue);
 	io_uring_prep_poll_add(sqe, connection->fd, POLLOUT);
 	queue_sqe_bind(sqe, &connection->writable_op);
 	connection->writable_armed = true;
@@ -165,37 +173,97 @@ static void encrypt(struct nbd_connection *connection)
 	}
 }
 
-/* What goes to the socket next. */
-static unsigned get_output(struct nbd_connection *connection, struct iovec *iov)
+/* Where the socket's next bytes go; 0: nowhere now. */
+static unsigned get_window(struct nbd_connection *connection)
 {
 	if (!connection->tls)
-		return nbd_session_output(connection->session, iov, SEND_PIECES);
-	if (connection->tls_ready && !connection->tls_ended)
-		encrypt(connection);
-	return nbd_tls_output(connection->tls, iov);
+		return nbd_session_window(connection->session, connection->window);
+	if (connection->tls_ready &&
+	    nbd_session_window(connection->session, connection->window) == 0)
+		return 0;
+	return nbd_tls_window(connection->tls, connection->window);
 }
 
-static void output_sent(struct nbd_connection *connection, size_t length)
+/*
+ * Sending. The bytes stay where they are until a turn of the queue has passed: the ring sends them
+ * without waiting (MSG_DONTWAIT), that is, in the very system call that submits. It speaks of a
+ * failure and of a short send; of a whole one only if the connection needs it to go on, since a
+ * completion would end the sleep that the same system call begins.
+ */
+
+/* The first @length bytes of what was being sent have gone. */
+static void sending_ended(struct nbd_connection *connection, size_t length)
 {
-	if (connection->tls)
-		nbd_tls_sent(connection->tls, length);
-	else
+	connection->sending = 0;
+	if (!connection->shut) /* or the output was dropped */
 		nbd_session_sent(connection->session, length);
 }
 
-/* One sendmsg of what waits; false when the socket takes no more for now, or nothing waits. */
-static bool send_some(struct nbd_connection *connection)
+static void sent(struct ring_op *op, int result, uint32_t flags)
 {
-	struct iovec iov[SEND_PIECES];
-	struct msghdr message = { .msg_iov = iov };
-	ssize_t sent;
+	struct nbd_connection *connection = container_of(op, struct nbd_connection, send_op);
+	size_t wanted = connection->sending;
 
-	message.msg_iovlen = get_output(connection, iov);
-	if (message.msg_iovlen == 0)
+	sending_ended(connection, MAX(result, 0));
+	if (result == -EAGAIN || result == -EINTR || (result >= 0 && (size_t)result < wanted))
+		wait_writable(connection);
+	else if (result < 0)
+		abandon(connection);
+	schedule(connection);
+}
+
+/* What was given to the ring in an earlier turn, and was not heard of, has been sent. */
+static void settle_sending(struct nbd_connection *connection)
+{
+	if (connection->sending > 0 && connection->send_turn != queue_turn(connection->queue))
+		sending_ended(connection, connection->sending);
+}
+
+static void arm_send(struct nbd_connection *connection, unsigned count, bool quiet)
+{
+	struct io_uring_sqe *sqe = queue_get_sqe(connection->queue);
+	int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (quiet ? MSG_WAITALL : 0);
+
+	connection->send_message =
+		(struct msghdr){ .msg_iov = connection->pieces, .msg_iovlen = count };
+	if (count == 1)
+		io_uring_prep_send(sqe, connection->fd, connection->pieces[0].iov_base,
+				   connection->pieces[0].iov_len, flags);
+	else
+		io_uring_prep_sendmsg(sqe, connection->fd, &connection->send_message, flags);
+	if (quiet) /* with MSG_WAITALL a short send is a failure, which is told */
+		sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	queue_sqe_bind(sqe, &connection->send_op);
+	connection->send_turn = queue_turn(connection->queue);
+}
+
+/* Gives to the ring what waits, in one send. */
+static void send_output(struct nbd_connection *connection)
+{
+	unsigned count = nbd_session_output(connection->session, connection->pieces, SEND_PIECES);
+	bool all = count + 2 <= SEND_PIECES; /* a reply more would have fitted */
+
+	for (unsigned i = 0; i < count; i++)
+		connection->sending += connection->pieces[i].iov_len;
+	if (count > 0)
+		arm_send(connection, count,
+			 all && queue_can_be_quiet(connection->queue) &&
+				 nbd_session_at_rest(connection->session));
+}
+
+/* Sends at once what is encrypted; false when the socket takes no more for now, or nothing is. */
+static bool send_encrypted(struct nbd_connection *connection)
+{
+	struct iovec iov;
+	ssize_t length;
+
+	if (connection->tls_ready && !connection->tls_ended)
+		encrypt(connection);
+	if (!nbd_tls_output(connection->tls, &iov))
 		return false;
-	sent = sendmsg(connection->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (sent >= 0) {
-		output_sent(connection, sent);
+	length = send(connection->fd, iov.iov_base, iov.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (length >= 0) {
+		nbd_tls_sent(connection->tls, length);
 		return true;
 	}
 	if (errno == EAGAIN || errno == EINTR)
@@ -241,17 +309,6 @@ static void decrypt(struct nbd_connection *connection)
 	}
 }
 
-/* Where the socket's next bytes go; 0: nowhere now. */
-static unsigned get_window(struct nbd_connection *connection)
-{
-	if (!connection->tls)
-		return nbd_session_window(connection->session, connection->window);
-	if (connection->tls_ready &&
-	    nbd_session_window(connection->session, connection->window) == 0)
-		return 0;
-	return nbd_tls_window(connection->tls, connection->window);
-}
-
 static void received(struct ring_op *op, int result, uint32_t flags)
 {
 	struct nbd_connection *connection = container_of(op, struct nbd_connection, receive_op);
@@ -293,7 +350,7 @@ static void arm_receive(struct nbd_connection *connection)
 static bool idle(const struct nbd_connection *connection)
 {
 	return !connection->receive_armed && !connection->writable_armed &&
-	       !connection->timer_armed && !connection->linger_armed &&
+	       connection->sending == 0 && !connection->timer_armed && !connection->linger_armed &&
 	       nbd_session_in_flight(connection->session) == 0;
 }
 
@@ -397,22 +454,35 @@ static void close_step(struct nbd_connection *connection)
 		finish(connection);
 }
 
-/* Takes in and sends out what can be, until neither goes on without the peer. */
-static void exchange(struct nbd_connection *connection)
+static void exchange_plain(struct nbd_connection *connection)
 {
-	do {
-		if (connection->tls)
-			decrypt(connection);
-		run_events(connection);
-	} while (!connection->writable_armed && send_some(connection));
+	run_events(connection);
+	list_remove(&connection->hook.entry); /* what asked for it meanwhile is seen to here */
+	if (connection->sending > 0)
+		wait_writable(connection); /* sent with this turn: more has come since */
+	else if (!connection->writable_armed)
+		send_output(connection);
 	if (connection->tls_wanted && !nbd_session_has_output(connection->session))
 		make_tls(connection);
+}
+
+/* Takes in and sends out what can be, until neither goes on without the peer. */
+static void exchange_encrypted(struct nbd_connection *connection)
+{
+	do {
+		decrypt(connection);
+		run_events(connection);
+	} while (!connection->writable_armed && send_encrypted(connection));
 }
 
 /* The end of a turn in which something happened. */
 static void turn(struct nbd_connection *connection)
 {
-	exchange(connection);
+	settle_sending(connection);
+	if (connection->tls)
+		exchange_encrypted(connection);
+	else
+		exchange_plain(connection);
 	if (connection->closing)
 		close_step(connection);
 	else if (!connection->receive_armed)
@@ -516,6 +586,7 @@ int nbd_connection_create(const struct nbd_connection_config *config, struct nbd
 	connection->queue = config->queue;
 	connection->fd = config->fd;
 	connection->receive_op.complete = received;
+	connection->send_op.complete = sent;
 	connection->writable_op.complete = writable;
 	connection->timer_op.complete = timed_out;
 	connection->linger_op.complete = linger_over;

@@ -282,6 +282,12 @@ size_t nbd_session_trim(struct nbd_session *session, size_t position)
 	return is_idle(session) ? transmission_trim(session, position) : 0;
 }
 
+bool nbd_session_at_rest(const struct nbd_session *session)
+{
+	return (session->state == STATE_PAYLOAD ||
+		(session->state == STATE_REQUEST && session->free));
+}
+
 unsigned nbd_session_in_flight(const struct nbd_session *session)
 {
 	return atomic_load_explicit(&session->in_flight, memory_order_relaxed);

@@ -130,6 +130,12 @@ size_t nbd_session_trim(struct nbd_session *session, size_t position);
 /* Requests that the image holds. Any thread may look. */
 unsigned nbd_session_in_flight(const struct nbd_session *session);
 
+/*
+ * True when nothing hangs on nbd_session_sent(): only the peer's bytes and completions make the
+ * session go on. Ask when it has no event left.
+ */
+bool nbd_session_at_rest(const struct nbd_session *session);
+
 /* True while bytes wait to be sent. */
 bool nbd_session_has_output(const struct nbd_session *session);
 
