@@ -45,7 +45,7 @@ static const struct cli_option export_options[] = {
 	  .param = "tls_keys" },
 	{ .name = "max-connections",
 	  .argument = "N",
-	  .help = "connections that the address serves at once (default: 128)",
+	  .help = "connections that the address serves at once (default: as urbdd says, 128)",
 	  .param = "max_connections" },
 	{ 0 },
 };

@@ -17,6 +17,7 @@
 #include "daemon/quiesce.h"
 #include "daemon/stat.h"
 #include "daemon/trim.h"
+#include "nbd/budget.h"
 #include "nbd/server.h"
 #include "nbd/tls.h"
 
@@ -67,6 +68,8 @@ struct daemon_export {
 struct exports {
 	struct queues *queues;
 	struct client_pool *clients;
+	struct export_limits limits;
+	struct nbd_budget *budgets;  /* a queue each */
 	struct export_address first; /* what start-up listens at; strings are its address's */
 
 	pthread_mutex_t lock; /* the table */
@@ -120,7 +123,10 @@ static int create_server(struct exports *exports, const struct export_address *w
 	struct nbd_server_config config = {
 		.queues = exports->queues->list,
 		.nr_queues = exports->queues->count,
-		.max_connections = wanted->max_connections,
+		.max_connections = wanted->max_connections ?: exports->limits.max_connections,
+		.handshake_seconds = exports->limits.handshake_seconds,
+		.max_payload = exports->limits.max_request,
+		.budgets = exports->budgets,
 	};
 	int r = load_credentials(wanted, &config.credentials, err);
 
@@ -747,16 +753,31 @@ bool exports_trim(struct exports *exports, unsigned seconds)
 	return any;
 }
 
-int exports_create(struct queues *queues, struct client_pool *clients, struct exports **ret,
-		   struct error *err)
+static struct nbd_budget *create_budgets(const struct queues *queues, uint64_t memory)
 {
+	struct nbd_budget *budgets = calloc(queues->count, sizeof(*budgets));
+
+	for (unsigned i = 0; budgets && i < queues->count; i++)
+		nbd_budget_init(&budgets[i], memory / queues->count);
+	return budgets;
+}
+
+int exports_create(struct queues *queues, struct client_pool *clients,
+		   const struct export_limits *limits, struct exports **ret, struct error *err)
+{
+	struct nbd_budget *budgets = create_budgets(queues, limits->memory);
 	struct exports *exports = calloc(1, sizeof(*exports));
 	pthread_condattr_t attributes;
 
-	if (!exports)
+	if (!exports || !budgets) {
+		free(exports);
+		free(budgets);
 		return error_set(err, -ENOMEM, "Out of memory.");
+	}
 	exports->queues = queues;
 	exports->clients = clients;
+	exports->limits = *limits;
+	exports->budgets = budgets;
 	pthread_mutex_init(&exports->lock, NULL);
 	pthread_mutex_init(&exports->addresses_lock, NULL);
 	pthread_condattr_init(&attributes);
@@ -813,6 +834,7 @@ void exports_destroy(struct exports *exports)
 	pthread_cond_destroy(&exports->addresses_changed);
 	pthread_mutex_destroy(&exports->addresses_lock);
 	pthread_mutex_destroy(&exports->lock);
+	free(exports->budgets);
 	free(exports);
 }
 

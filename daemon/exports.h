@@ -17,12 +17,21 @@ struct client_pool;
 struct exports;
 struct queues;
 
+/* What all clients of exports are held to. */
+struct export_limits {
+	unsigned max_connections;   /* at an address that sets none itself */
+	unsigned handshake_seconds; /* in which a client has to choose an export */
+	unsigned max_request;	    /* bytes of one read or write */
+	uint64_t memory; /* bytes of buffers for all clients, beside NBD_BUDGET_SURE for each;
+			    at least max_request for each queue */
+};
+
 /* How an address is served. Strings are copied. */
 struct export_address {
 	const char *listen;	      /* NULL: the first one of start-up */
 	const char *tls_certificates; /* a folder; at most one of the two; NULL: no TLS */
 	const char *tls_keys;	      /* a file */
-	unsigned max_connections;     /* 0: the default */
+	unsigned max_connections;     /* 0: as the limits say */
 };
 
 struct export_request {
@@ -38,7 +47,8 @@ struct unexport_request {
 	unsigned timeout; /* seconds */
 };
 
-int exports_create(struct queues *queues, struct client_pool *clients, struct exports **ret,
+int exports_create(struct queues *queues, struct client_pool *clients,
+		   const struct export_limits *limits, struct exports **ret,
 		   struct error *err) warn_unused;
 
 /* Listens at an address for as long as the daemon lives. At start-up. */

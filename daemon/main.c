@@ -91,7 +91,8 @@ static int start_exports(struct daemon *daemon, const struct daemon_options *opt
 		.tls_certificates = options->tls_certificates,
 		.tls_keys = options->tls_keys,
 	};
-	int r = exports_create(&daemon->queues, daemon->clients, &daemon->exports, err);
+	int r = exports_create(&daemon->queues, daemon->clients, &options->limits, &daemon->exports,
+			       err);
 
 	return r < 0 || !options->listen ? r : exports_listen(daemon->exports, &address, err);
 }

@@ -8,6 +8,8 @@
 #include "common/parse.h"
 #include "control/client.h"
 #include "daemon/version.h"
+#include "nbd/budget.h"
+#include "nbd/server.h"
 
 #define QUEUES_MAX	   64
 #define QUEUES_DEFAULT_MAX 4
@@ -20,6 +22,14 @@
 /* Below the 30 s after which container runtimes kill. */
 #define DRAIN_TIMEOUT_DEFAULT 25
 #define DRAIN_TIMEOUT_MAX     3600
+
+#define EXPORT_CONNECTIONS_MAX 65536
+#define EXPORT_HANDSHAKE_MAX   3600
+#define EXPORT_REQUEST_MIN     NBD_BUDGET_SURE
+#define EXPORT_REQUEST_MAX                                                    \
+	(32u << 20) /* as much as clients send to a server that tells nothing \
+		     */
+#define EXPORT_MEMORY_DEFAULT (512ull << 20)
 
 static const char help[] =
 	"Usage: urbdd [OPTION]...\n"
@@ -49,6 +59,16 @@ static const char help[] =
 	"  --tls-certificates DIR, --tls-keys FILE\n"
 	"                    ask TLS of them: with certificates (ca-cert.pem, server-cert.pem,\n"
 	"                    server-key.pem in DIR), or pre-shared keys (as psktool writes them)\n"
+	"  --export-connections N\n"
+	"                    clients at once at an address where urbd export says nothing else,\n"
+	"                    1 to 65536 (default 128)\n"
+	"  --export-handshake SECONDS\n"
+	"                    in which a client must have chosen an export, 1 to 3600 (default 10)\n"
+	"  --export-request SIZE\n"
+	"                    the largest read or write of a client, 1M to 32M (default 32M)\n"
+	"  --export-memory SIZE\n"
+	"                    what all clients together may make urbdd hold in buffers, beside 1M\n"
+	"                    for each (default 512M); a client waits while others hold it all\n"
 	"  --metrics ADDRESS serve figures to Prometheus (GET /metrics) at unix:PATH, HOST:PORT\n"
 	"                    or [ADDRESS]:PORT\n"
 	"  --debug           log calls and connections to clusters, too\n"
@@ -69,6 +89,10 @@ enum {
 	OPT_LISTEN,
 	OPT_TLS_CERTIFICATES,
 	OPT_TLS_KEYS,
+	OPT_EXPORT_CONNECTIONS,
+	OPT_EXPORT_HANDSHAKE,
+	OPT_EXPORT_REQUEST,
+	OPT_EXPORT_MEMORY,
 	OPT_METRICS,
 	OPT_DEBUG,
 	OPT_NO_FENCE,
@@ -88,6 +112,10 @@ static const struct option long_options[] = {
 	{ "listen", required_argument, NULL, OPT_LISTEN },
 	{ "tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES },
 	{ "tls-keys", required_argument, NULL, OPT_TLS_KEYS },
+	{ "export-connections", required_argument, NULL, OPT_EXPORT_CONNECTIONS },
+	{ "export-handshake", required_argument, NULL, OPT_EXPORT_HANDSHAKE },
+	{ "export-request", required_argument, NULL, OPT_EXPORT_REQUEST },
+	{ "export-memory", required_argument, NULL, OPT_EXPORT_MEMORY },
 	{ "metrics", required_argument, NULL, OPT_METRICS },
 	{ "debug", no_argument, NULL, OPT_DEBUG },
 	{ "debug-no-fence", no_argument, NULL, OPT_NO_FENCE },
@@ -119,6 +147,47 @@ static enum options_result usage(const char *complaint)
 {
 	fprintf(stderr, "urbdd: %s\nTry 'urbdd --help'.\n", complaint);
 	return OPTIONS_USAGE;
+}
+
+static enum options_result take_limit(int option, struct export_limits *limits)
+{
+	uint64_t size = 0;
+
+	switch (option) {
+	case OPT_EXPORT_CONNECTIONS:
+		if (parse_unsigned(optarg, 1, EXPORT_CONNECTIONS_MAX, &limits->max_connections) < 0)
+			return usage("--export-connections takes a number from 1 to 65536.");
+		return OPTIONS_RUN;
+	case OPT_EXPORT_HANDSHAKE:
+		if (parse_unsigned(optarg, 1, EXPORT_HANDSHAKE_MAX, &limits->handshake_seconds) < 0)
+			return usage(
+				"--export-handshake takes a number of seconds from 1 to 3600.");
+		return OPTIONS_RUN;
+	case OPT_EXPORT_REQUEST:
+		if (parse_size(optarg, &size) < 0 || size < EXPORT_REQUEST_MIN ||
+		    size > EXPORT_REQUEST_MAX)
+			return usage("--export-request takes a size from 1M to 32M.");
+		limits->max_request = (unsigned)size;
+		return OPTIONS_RUN;
+	default: /* what is too little is seen when the number of queues is known */
+		if (parse_size(optarg, &limits->memory) < 0 || limits->memory == 0)
+			return usage("--export-memory takes a size, as in 512M.");
+		return OPTIONS_RUN;
+	}
+}
+
+/* Each queue has its share, and must have room for a request. */
+static enum options_result complete_limits(struct daemon_options *options)
+{
+	struct export_limits *limits = &options->limits;
+	uint64_t least = (uint64_t)options->queues * limits->max_request;
+
+	if (limits->memory == 0)
+		limits->memory = MAX(EXPORT_MEMORY_DEFAULT, least);
+	if (limits->memory < least)
+		return usage("--export-memory is too little: it takes --export-request (32M by "
+			     "default) times the number of queues at least.");
+	return OPTIONS_RUN;
 }
 
 static enum options_result take_option(int option, struct daemon_options *options)
@@ -162,6 +231,11 @@ static enum options_result take_option(int option, struct daemon_options *option
 	case OPT_TLS_KEYS:
 		options->tls_keys = optarg;
 		return OPTIONS_RUN;
+	case OPT_EXPORT_CONNECTIONS:
+	case OPT_EXPORT_HANDSHAKE:
+	case OPT_EXPORT_REQUEST:
+	case OPT_EXPORT_MEMORY:
+		return take_limit(option, &options->limits);
 	case OPT_METRICS:
 		options->metrics = optarg;
 		return OPTIONS_RUN;
@@ -190,6 +264,9 @@ enum options_result daemon_options_parse(int argc, char **argv, struct daemon_op
 		.state_dir = DAEMON_STATE_DIR_DEFAULT,
 		.trim = TRIM_DEFAULT,
 		.drain_timeout = DRAIN_TIMEOUT_DEFAULT,
+		.limits = { .max_connections = NBD_SERVER_CONNECTIONS_DEFAULT,
+			    .handshake_seconds = NBD_SERVER_HANDSHAKE_SECONDS,
+			    .max_request = EXPORT_REQUEST_MAX },
 	};
 	int option;
 
@@ -207,6 +284,8 @@ enum options_result daemon_options_parse(int argc, char **argv, struct daemon_op
 		return usage("--tls-certificates and --tls-keys go with --listen.");
 	if (options.queues == 0)
 		options.queues = default_queues(&options);
+	if (complete_limits(&options) != OPTIONS_RUN)
+		return OPTIONS_USAGE;
 	*ret = options;
 	return OPTIONS_RUN;
 }

@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <stdbool.h>
 
+#include "daemon/exports.h"
+
 #define DAEMON_STATE_DIR_DEFAULT "/run/urbd/state"
 
 struct daemon_options {
@@ -18,7 +20,8 @@ struct daemon_options {
 	unsigned drain_timeout; /* seconds that a stop waits for requests in flight */
 	const char *listen;	/* where NBD clients are served from the start; NULL = nowhere */
 	const char *tls_certificates, *tls_keys; /* at most one; for `listen` */
-	const char *metrics;			 /* where Prometheus may ask; NULL = nowhere */
+	struct export_limits limits;
+	const char *metrics; /* where Prometheus may ask; NULL = nowhere */
 	bool debug, no_fence;
 };
 

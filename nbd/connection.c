@@ -522,6 +522,15 @@ static void done(struct request *request)
 	schedule(connection);
 }
 
+/* A finished one still holds memory for the moment until it is freed. */
+static void wake(void *data)
+{
+	struct nbd_connection *connection = data;
+
+	if (!connection->finished)
+		schedule(connection);
+}
+
 static void post_wish(struct nbd_connection *connection)
 {
 	if (!atomic_exchange(&connection->wish_posted, true))
@@ -568,6 +577,7 @@ static int create_session(struct nbd_connection *connection)
 
 	config->home = connection->queue;
 	config->done = done;
+	config->wake = wake;
 	config->data = connection;
 	if (connection->config.export)
 		return nbd_session_create_transmitting(config, connection->config.export,

@@ -18,7 +18,7 @@ struct nbd_connection_config {
 	struct queue *queue; /* home */
 	int fd;		     /* a connected stream socket; taken over by success of create */
 
-	/* home and done are filled in here. */
+	/* home, done and wake are filled in here. */
 	struct nbd_session_config session;
 
 	/* For a peer that begins with transmission; NULL: handshake. */

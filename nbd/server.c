@@ -13,6 +13,7 @@
 #include "common/cleanup.h"
 #include "common/list.h"
 #include "nbd/address.h"
+#include "nbd/budget.h"
 #include "nbd/connection.h"
 #include "nbd/protocol.h"
 #include "nbd/tls.h"
@@ -175,12 +176,14 @@ static int add_client(struct nbd_server *server, int fd)
 {
 	const struct nbd_server_config *config = &server->config;
 	struct client *client = calloc(1, sizeof(*client));
+	unsigned queue = server->next_queue++ % config->nr_queues;
 	struct nbd_connection_config connection = {
-		.queue = server->queues[server->next_queue++ % config->nr_queues],
+		.queue = server->queues[queue],
 		.fd = fd,
 		.session = { .depth = config->depth,
 			     .max_payload = config->max_payload,
 			     .tls = config->credentials ? NBD_TLS_REQUIRED : NBD_TLS_NONE,
+			     .budget = config->budgets ? &config->budgets[queue] : NULL,
 			     .directory = &server->directory },
 		.credentials = config->credentials,
 		.handshake_seconds = config->handshake_seconds,

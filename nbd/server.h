@@ -15,6 +15,7 @@
 #define NBD_SERVER_DEPTH_DEFAULT       64
 #define NBD_SERVER_HANDSHAKE_SECONDS   10
 
+struct nbd_budget;
 struct nbd_server;
 struct nbd_tls_credentials;
 
@@ -25,6 +26,10 @@ struct nbd_server_config {
 	unsigned depth;		     /* requests at once on a connection; 0 = default */
 	unsigned handshake_seconds;  /* 0 = default */
 	unsigned max_payload;	     /* bytes of one read or write; 0 = NBD_PAYLOAD_DEFAULT */
+
+	/* For each queue: what its clients' buffers are taken from; the caller's; NULL: no limit.
+	 */
+	struct nbd_budget *budgets;
 
 	/* Clients must use TLS where this is set; taken over by success of create. */
 	struct nbd_tls_credentials *credentials;

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 
+#include "nbd/budget.h"
 #include "nbd/protocol.h"
 #include "nbd/session.h"
 
@@ -32,9 +33,15 @@ enum state {
 	STATE_LIST,	   /* more of a LIST answer, when the output is empty */
 	STATE_TLS,	   /* nothing until TLS runs */
 	STATE_REQUEST,	   /* the 28 bytes of a request */
-	STATE_BUFFER,	   /* the large buffer for the request that was read */
+	STATE_BUFFER,	   /* a buffer for the request that was read */
 	STATE_PAYLOAD,	   /* the data of a write */
 	STATE_END	   /* no more input is wanted */
+};
+
+/* Part of the session's mapping. */
+struct buffer {
+	uint8_t *at;
+	size_t held; /* bytes at its beginning that may be backed by memory, whole pages */
 };
 
 /* A request's place in the pool. Free, being received, in flight, or in the output. */
@@ -42,7 +49,7 @@ struct slot {
 	struct request request;
 	struct nbd_session *session;
 	struct slot *next; /* in the list that it is in */
-	uint8_t *own;	   /* its own buffer, NBD_PAYLOAD_MIN bytes */
+	struct buffer own; /* NBD_PAYLOAD_MIN bytes */
 	struct extents extents;
 
 	uint8_t cookie[8];
@@ -91,8 +98,9 @@ struct nbd_session {
 	struct slot *pool;
 	uint8_t *buffers; /* one mapping for all of them */
 	size_t buffers_size;
-	uint8_t *large; /* NBD_PAYLOAD_DEFAULT bytes */
+	struct buffer large; /* NBD_PAYLOAD_DEFAULT bytes */
 	bool large_in_use;
+	struct nbd_budget_member member;
 	atomic_uint in_flight;
 	struct slot *free;    /* last in, first out: warm buffers first */
 	struct slot *current; /* being received */
@@ -113,12 +121,19 @@ void session_end(struct nbd_session *session);
 void handshake_greet(struct nbd_session *session);
 bool handshake_step(struct nbd_session *session);
 
+/* buffers.c: @length bytes for what the slot is to do; false: not now, see STATE_BUFFER. */
+int buffers_map(struct nbd_session *session);
+void buffers_unmap(struct nbd_session *session);
+bool buffers_get(struct slot *slot, size_t length);
+void buffers_put(struct slot *slot);
+size_t buffers_trim(struct nbd_session *session, size_t position);
+
 /* transmission.c */
 int transmission_start(struct nbd_session *session, struct nbd_export *export);
 void transmission_stop(struct nbd_session *session);
+struct iovec transmission_payload_room(struct slot *slot);
 bool transmission_step(struct nbd_session *session, struct slot **submit);
 void transmission_complete(struct slot *slot, int result);
-size_t transmission_trim(struct nbd_session *session, size_t position);
 unsigned transmission_output(struct nbd_session *session, struct iovec *iov, unsigned max);
 void transmission_sent(struct nbd_session *session, size_t length);
 void transmission_drop_output(struct nbd_session *session);

@@ -24,6 +24,7 @@ const uint8_t *input_take(struct nbd_session *session, unsigned length)
 void session_end(struct nbd_session *session)
 {
 	session->state = STATE_END;
+	nbd_budget_leave_line(&session->member);
 	session->in_start = session->in_end = 0;
 }
 
@@ -103,8 +104,6 @@ static struct iovec input_room(struct nbd_session *session, unsigned limit)
 
 unsigned nbd_session_window(struct nbd_session *session, struct iovec window[2])
 {
-	struct slot *slot = session->current;
-
 	switch (session->state) {
 	case STATE_CLIENT_FLAGS:
 	case STATE_OPTION:
@@ -120,8 +119,7 @@ unsigned nbd_session_window(struct nbd_session *session, struct iovec window[2])
 		window[0] = input_room(session, INPUT_BULK);
 		return window[0].iov_len > 0;
 	case STATE_PAYLOAD:
-		window[0].iov_base = (uint8_t *)slot->request.buffer + slot->received;
-		window[0].iov_len = slot->length - slot->received;
+		window[0] = transmission_payload_room(session->current);
 		window[1] = input_room(session, INPUT_BULK);
 		return 2;
 	case STATE_LIST:
@@ -139,7 +137,7 @@ void nbd_session_received(struct nbd_session *session, size_t length)
 		return;
 	if (session->state == STATE_PAYLOAD) {
 		struct slot *slot = session->current;
-		size_t direct = MIN(length, slot->length - slot->received);
+		size_t direct = MIN(length, transmission_payload_room(slot).iov_len);
 
 		slot->received += direct;
 		length -= direct;
@@ -279,12 +277,13 @@ static bool is_idle(const struct nbd_session *session)
 
 size_t nbd_session_trim(struct nbd_session *session, size_t position)
 {
-	return is_idle(session) ? transmission_trim(session, position) : 0;
+	return is_idle(session) ? buffers_trim(session, position) : 0;
 }
 
 bool nbd_session_at_rest(const struct nbd_session *session)
 {
-	return (session->state == STATE_PAYLOAD ||
+	return !nbd_budget_is_short(&session->member) &&
+	       (session->state == STATE_PAYLOAD ||
 		(session->state == STATE_REQUEST && session->free));
 }
 

@@ -10,8 +10,9 @@
  *   send     nbd_session_output() gives what waits, nbd_session_sent() takes off what went.
  *
  * All calls of one session come from one thread at a time (the connection's home queue). Requests
- * come from a pool made when transmission starts; while it is empty there is no window, which is
- * the session's back-pressure. A request's slot is free again once its reply has been sent.
+ * come from a pool made when transmission starts; while it is empty, or memory for a request's
+ * buffer is short (see nbd/budget.h), there is no window, which is the session's back-pressure. A
+ * request's slot is free again once its reply has been sent.
  *
  * Protocol facts: see nbd/protocol.h.
  */
@@ -58,16 +59,24 @@ struct nbd_session_config {
 	enum nbd_tls tls;
 	const struct nbd_directory *directory; /* the caller's; NULL without a handshake */
 
+	/* What the requests' buffers are taken from, home's; NULL: no limit. */
+	struct nbd_budget *budget;
+
+	/* With a budget: see to nbd_session_sent(), and then to all the rest, soon. Not from here.
+	 */
+	void (*wake)(void *data);
+
 	/* Copied into every request. */
 	struct queue *home;
 	void (*done)(struct request *request);
 
-	void *data; /* the carrier's own, see nbd_session_data() */
+	void *data; /* the carrier's own, see nbd_session_data(); wake's */
 };
 
 /* Bytes that every request's own buffer holds; larger ones share a single one by turns. */
 #define NBD_PAYLOAD_MIN (1024u * 1024)
 
+struct nbd_budget;
 struct nbd_session;
 
 enum nbd_event {
@@ -132,7 +141,7 @@ unsigned nbd_session_in_flight(const struct nbd_session *session);
 
 /*
  * True when nothing hangs on nbd_session_sent(): only the peer's bytes and completions make the
- * session go on. Ask when it has no event left.
+ * session go on, and nobody waits for memory. Ask when it has no event left.
  */
 bool nbd_session_at_rest(const struct nbd_session *session);
 

@@ -1,12 +1,14 @@
 /* The transmission phase: requests in, replies out. */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "nbd/session-internal.h"
 #include "nbd/wire.h"
 
 #define META_ID 1
+
+/* Bytes at once of a write's data that go nowhere. */
+#define REFUSED_PIECE (64u * 1024)
 
 /* The one place where an errno becomes an error of the protocol ("Error values"). */
 static uint32_t error_of(int result)
@@ -47,26 +49,9 @@ static void free_slot(struct slot *slot)
 {
 	struct nbd_session *session = slot->session;
 
-	if (slot->large)
-		session->large_in_use = false;
-	slot->large = false;
+	buffers_put(slot);
 	slot->next = session->free;
 	session->free = slot;
-}
-
-/* All buffers are one mapping, which costs memory only where it is touched. */
-static int map_buffers(struct nbd_session *session)
-{
-	size_t size = (size_t)session->config.depth * NBD_PAYLOAD_MIN + NBD_PAYLOAD_DEFAULT;
-	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (at == MAP_FAILED)
-		return -errno;
-	session->buffers = at;
-	session->buffers_size = size;
-	session->large = session->buffers + size - NBD_PAYLOAD_DEFAULT;
-	return 0;
 }
 
 static void init_slot(struct nbd_session *session, unsigned index)
@@ -74,8 +59,8 @@ static void init_slot(struct nbd_session *session, unsigned index)
 	struct slot *slot = &session->pool[index];
 
 	slot->session = session;
-	slot->own = session->buffers + (size_t)index * NBD_PAYLOAD_MIN;
-	slot->extents.list = (struct extent *)slot->own;
+	slot->own.at = session->buffers + (size_t)index * NBD_PAYLOAD_MIN;
+	slot->extents.list = (struct extent *)slot->own.at;
 	slot->request.home = session->config.home;
 	slot->request.done = session->config.done;
 	slot->request.extents = &slot->extents;
@@ -86,7 +71,7 @@ static void init_slot(struct nbd_session *session, unsigned index)
 int transmission_start(struct nbd_session *session, struct nbd_export *export)
 {
 	struct slot *pool = calloc(session->config.depth, sizeof(*pool));
-	int r = pool ? map_buffers(session) : -ENOMEM;
+	int r = pool ? buffers_map(session) : -ENOMEM;
 
 	if (r < 0) {
 		free(pool);
@@ -104,22 +89,8 @@ int transmission_start(struct nbd_session *session, struct nbd_export *export)
 
 void transmission_stop(struct nbd_session *session)
 {
-	if (session->buffers)
-		munmap(session->buffers, session->buffers_size);
+	buffers_unmap(session);
 	free(session->pool);
-}
-
-/* A piece as large as a request's buffer is given back within a moment. */
-size_t transmission_trim(struct nbd_session *session, size_t position)
-{
-	size_t length;
-
-	if (position >= session->buffers_size)
-		return 0;
-	length = MIN(NBD_PAYLOAD_MIN, session->buffers_size - position);
-	madvise(session->buffers + position, length, MADV_DONTNEED);
-	position += length;
-	return position < session->buffers_size ? position : 0;
 }
 
 static uint8_t *put_structured(struct slot *slot, uint16_t type, uint32_t length)
@@ -198,7 +169,7 @@ static uint8_t *put_descriptor(uint8_t *at, const uint8_t *first, uint32_t lengt
  */
 static void reply_block_status(struct slot *slot)
 {
-	uint8_t *first = slot->own, *at = first;
+	uint8_t *first = slot->own.at, *at = first;
 	uint32_t left = slot->length;
 
 	for (unsigned i = 0; i < slot->extents.count && left > 0; i++) {
@@ -441,7 +412,6 @@ static void parse(struct slot *slot, const uint8_t *header)
 	slot->request.flags = 0;
 	slot->request.offset = get_be64(header + 16);
 	slot->request.length = slot->length;
-	slot->request.buffer = slot->own;
 	slot->error = NBD_SUCCESS;
 	slot->reason = NULL;
 	slot->received = 0;
@@ -470,21 +440,27 @@ static bool has_payload(const struct slot *slot)
 	return slot->command == NBD_CMD_WRITE && slot->length > 0;
 }
 
-static void with_buffer(struct nbd_session *session, struct slot **submit)
+/* Bytes of buffer. The data of a write is taken in, piece by piece, even where it is refused. */
+static size_t need_of(const struct slot *slot)
 {
-	if (has_payload(session->current))
+	if (slot->error != NBD_SUCCESS)
+		return has_payload(slot) ? MIN(slot->length, REFUSED_PIECE) : 0;
+	if (slot->command == NBD_CMD_READ || slot->command == NBD_CMD_WRITE)
+		return slot->length;
+	return slot->command == NBD_CMD_BLOCK_STATUS ? EXTENTS_MAX * sizeof(struct extent) : 0;
+}
+
+static bool step_buffer(struct nbd_session *session, struct slot **submit)
+{
+	struct slot *slot = session->current;
+
+	if (!buffers_get(slot, need_of(slot)))
+		return false;
+	if (has_payload(slot))
 		session->state = STATE_PAYLOAD;
 	else
 		dispatch(session, submit);
-}
-
-/* The data of a write has to be taken in even where it will be refused. */
-static bool needs_large(const struct slot *slot)
-{
-	if (slot->length <= NBD_PAYLOAD_MIN)
-		return false;
-	return slot->command == NBD_CMD_WRITE ||
-	       (slot->command == NBD_CMD_READ && slot->error == NBD_SUCCESS);
+	return true;
 }
 
 static void begin(struct nbd_session *session, const uint8_t *header, struct slot **submit)
@@ -498,10 +474,9 @@ static void begin(struct nbd_session *session, const uint8_t *header, struct slo
 		session->current = NULL;
 		free_slot(slot);
 		session_end(session);
-	} else if (needs_large(slot)) {
-		session->state = STATE_BUFFER;
 	} else {
-		with_buffer(session, submit);
+		session->state = STATE_BUFFER;
+		step_buffer(session, submit);
 	}
 }
 
@@ -519,25 +494,24 @@ static bool step_request(struct nbd_session *session, struct slot **submit)
 	return true;
 }
 
-static bool step_buffer(struct nbd_session *session, struct slot **submit)
+struct iovec transmission_payload_room(struct slot *slot)
 {
-	struct slot *slot = session->current;
+	uint32_t left = slot->length - slot->received;
+	uint8_t *buffer = slot->request.buffer;
 
-	if (session->large_in_use)
-		return false;
-	session->large_in_use = slot->large = true;
-	slot->request.buffer = session->large;
-	with_buffer(session, submit);
-	return true;
+	if (slot->error != NBD_SUCCESS)
+		return (struct iovec){ buffer, MIN(left, REFUSED_PIECE) };
+	return (struct iovec){ buffer + slot->received, left };
 }
 
 /* The part of the payload that came together with the header. */
 static void copy_payload(struct nbd_session *session, struct slot *slot)
 {
 	uint32_t length = MIN(input_length(session), slot->length - slot->received);
+	const uint8_t *bytes = input_take(session, length);
 
-	put_bytes((uint8_t *)slot->request.buffer + slot->received, input_take(session, length),
-		  length);
+	if (slot->error == NBD_SUCCESS)
+		put_bytes((uint8_t *)slot->request.buffer + slot->received, bytes, length);
 	slot->received += length;
 }
 

@@ -4,25 +4,35 @@
  * The first byte of an input says how: bit 0 begins with transmission, bit 1 requires TLS, bit 2
  * lets the image hold its requests until the input is used up, bit 3 takes no output until then,
  * bit 4 gives and takes everything in pieces of 7 bytes, bit 5 abandons the session in the end
- * instead of shutting it down. The rest are the peer's bytes. Beyond crashes, it is a finding when
+ * instead of shutting it down, bit 6 leaves it no memory beyond a request of the largest size.
+ * The rest are the peer's bytes. Beyond crashes, it is a finding when
  * a session is stuck: no input wanted, nothing to send, nothing in flight, and not at its end.
  */
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nbd/budget.h"
 #include "tests/unit/nbd-peer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* One image and its bytes for all runs: making them anew would be most of the work. */
 static struct peer peer;
+static struct nbd_budget budget;
 static uint8_t *bytes, *output;
+
+static void wake(void *data)
+{
+}
 
 static int open_session(unsigned how)
 {
 	struct nbd_session_config config = peer_config(&peer, 4);
 
 	config.max_payload = 2 * NBD_PAYLOAD_MIN;
+	nbd_budget_init(&budget, config.max_payload);
+	config.budget = how & 64 ? &budget : NULL;
+	config.wake = wake;
 	config.tls = how & 2 ? NBD_TLS_REQUIRED : NBD_TLS_NONE;
 	if (!(how & 1))
 		return nbd_session_create(&config, &peer.session);
@@ -100,6 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_not_stuck();
 	nbd_session_destroy(peer.session);
 	must(peer.references == 0);
+	must(budget.used == 0 && list_empty(&budget.line));
 	must(peer.image.image.in_flight == 0);
 	return 0;
 }

@@ -262,6 +262,12 @@ if [[ ! -x $urbdd ]]; then
 	exit 0
 fi
 export URBD_SOCKET=$TEST_DIR/urbd.sock
+for wrong in '--export-connections 0' '--export-handshake 3601' '--export-request 512K' \
+	'--export-request 33M' '--export-memory nothing' '--queues 4 --export-memory 100M' \
+	'--queues 64 --export-request 16M --export-memory 1023M'; do
+	# shellcheck disable=SC2086  # words
+	check_code 2 "urbdd refuses $wrong" "$urbdd" --socket "$URBD_SOCKET" $wrong
+done
 "$urbdd" --socket "$URBD_SOCKET" --state-dir "$TEST_DIR/state" --queues 1 --debug \
 	2>"$TEST_DIR/urbdd.log" &
 daemon=$!

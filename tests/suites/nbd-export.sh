@@ -161,16 +161,31 @@ sys.exit(1)" && ok "more connections than allowed are refused" ||
 # ---- hostile clients
 
 test_hostile() {
+	hostile_on file "$(disk hostile.img)"
+	hostile_on null null:64M null
+}
+
+hostile_on() { # KIND SPEC [ARGUMENT]
 	local case
-	serve hostile --handshake 2 --depth 16 --fault 'write@32M+32M=delay:2000' \
-		"disk=$(disk hostile.img)"
-	for case in slow-reader ten-thousand-requests stops-in-header stops-in-payload \
+	serve "hostile-$1" --handshake 2 --depth 16 --fault 'write@32M+32M=delay:2000' "disk=$2"
+	for case in slow-reader ten-thousand-requests waits-for-no-answer \
+		writes-before-any-answer stops-in-header stops-in-payload \
 		stops-in-handshake leaves-in-flight speaks-nonsense is-cut-off \
 		talks-after-good-bye; do
-		check "a hostile client: ${case//-/ }" \
-			timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" $case
+		check "a hostile client, $1: ${case//-/ }" \
+			timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" $case "${@:3}"
 	done
-	end_server hostile
+	end_server "hostile, $1"
+}
+
+test_memory() {
+	local case
+	serve memory --memory 64M "disk=$(disk memory.img)"
+	for case in many-slow-readers memory-comes-back those-in-line-are-served; do
+		check "memory: ${case//-/ }" \
+			timeout 120 $python3 tests/tools/nbd-hostile.py "$socket" $case $server
+	done
+	end_server memory
 }
 
 # ---- TLS
@@ -220,5 +235,5 @@ test_addresses() {
 }
 
 tests=("$@")
-(($#)) || tests=(tools null commands sixteen hostile tls addresses)
+(($#)) || tests=(tools null commands sixteen hostile memory tls addresses)
 for name in "${tests[@]}"; do "test_$name"; done

@@ -11,7 +11,7 @@ seconds=${FUZZ_SECONDS:-300}
 build_fuzzer() {
 	clang -std=gnu11 -D_GNU_SOURCE -g -O1 -I. -fno-sanitize-recover=all \
 		-fsanitize=fuzzer,address,undefined -o "$TEST_DIR/fuzzer" \
-		tests/fuzz/fuzz-nbd-session.c nbd/session.c nbd/handshake.c nbd/transmission.c \
+		tests/fuzz/fuzz-nbd-session.c nbd/{budget,buffers,session,handshake,transmission}.c \
 		core/*.c common/*.c -luring -lpthread
 }
 

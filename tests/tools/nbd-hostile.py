@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""nbd-hostile.py SOCKET CASE: a client that behaves badly, while a good one must not notice.
+"""nbd-hostile.py SOCKET CASE [null|PID]: a bad client, which a good one must not notice.
 
-The server offers "disk". The bad client stays connected while a good one reads and writes; then
-it leaves, without good-bye.
+The server offers "disk", which stores nothing where `null` is said. The bad client stays connected
+while a good one reads and writes; then it leaves, without good-bye. Cases about memory look at the
+process PID, whose exports may hold MEMORY bytes.
 """
 
 import socket
@@ -12,7 +13,9 @@ import time
 
 import nbd
 
-SOCKET, CASE = sys.argv[1:]
+SOCKET, CASE, *MORE = sys.argv[1:]
+MEMORY = 64 << 20
+SURE = 1 << 20  # for each client, beside that
 OPTION = 0x49484156454F5054
 PATIENCE = 20  # seconds within which a hundred good requests are answered
 
@@ -63,6 +66,59 @@ def slow_reader():
     return sock
 
 
+def resident():
+    with open(f"/proc/{MORE[0]}/status", encoding="ascii") as status:
+        return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def many_slow_readers():
+    """They ask for far more than the server may hold, and stay; it must hold no more than that."""
+    before, socks = resident(), []
+    for _ in range(40):
+        socks.append(transmit())
+        fill(socks[-1], request(0, 0, 1 << 20))
+    good_client()
+    held = resident() - before
+    assert held <= MEMORY + (len(socks) + 8) * SURE, held
+    assert held >= MEMORY / 2, held
+    return Bundle(socks)
+
+
+def memory_comes_back():
+    """What the idle hold is there for others, the last reply included."""
+    socks = []
+    for _ in range(6):
+        socks.append(transmit())
+        socks[-1].sendall(request(0, 0, 1 << 20) * 16)
+        receive(socks[-1], 16 * (16 + (1 << 20)))
+    for _ in range(6):
+        socks.append(transmit())
+        socks[-1].sendall(request(0, 0, 32 << 20))
+        receive(socks[-1], 16 + (32 << 20))
+    return Bundle(socks)
+
+
+def those_in_line_are_served():
+    """Slow readers that begin to read after all get everything, first come, first served."""
+    for size, count in ((1 << 20, 20), (32 << 20, 1)):
+        socks = [transmit() for _ in range(10)]
+        for sock in socks:
+            sock.sendall(request(0, 0, size) * count)
+        good_client()
+        for sock in socks:
+            receive(sock, count * (16 + size))
+    return Bundle(socks)
+
+
+class Bundle:
+    def __init__(self, socks):
+        self.socks = socks
+
+    def close(self):
+        for sock in self.socks:
+            sock.close()
+
+
 def ten_thousand_requests():
     """All of them are answered in the end, though none is read before all are sent."""
     sock = transmit()
@@ -85,6 +141,33 @@ def ten_thousand_requests():
         except BlockingIOError:
             pass
     assert answers == 160000, answers
+    return sock
+
+
+def waits_for_no_answer():
+    """Options and requests are all sent before anything is read; each gets its answer."""
+    sock = dial()
+    listing = struct.pack(">QII", OPTION, 3, 0)
+    sock.sendall(struct.pack(">I", 3) + 20 * listing +
+                 struct.pack(">QII4s", OPTION, 1, 4, b"disk") + 200 * request(0, 0, 512))
+    receive(sock, 18 + 20 * (20 + 4 + 4 + 20) + 10)
+    for _ in range(200):
+        assert receive(sock, 16 + 512)[:8] == struct.pack(">II", 0x67446698, 0)
+    return sock
+
+
+def writes_before_any_answer():
+    """The write's data belongs where its header says, however early that came."""
+    sock = dial()
+    data = bytes(range(256)) * 256
+    sock.sendall(struct.pack(">I", 3) + 3 * struct.pack(">QII", OPTION, 3, 0) +
+                 struct.pack(">QII4s", OPTION, 1, 4, b"disk") + request(1, 1 << 20, len(data)))
+    time.sleep(0.5)
+    sock.sendall(data)
+    receive(sock, 18 + 3 * (20 + 4 + 4 + 20) + 10 + 16)
+    sock.sendall(request(0, 1 << 20, len(data)))
+    answer = receive(sock, 16 + len(data))[16:]
+    assert answer == (bytes(len(data)) if "null" in MORE else data)
     return sock
 
 
@@ -152,7 +235,7 @@ def good_client():
     begin = time.time()
     for i in range(100):
         handle.pwrite(bytes([i]) * 4096, i * 4096)
-        assert handle.pread(4096, i * 4096) == bytes([i]) * 4096
+        assert handle.pread(4096, i * 4096) == bytes([0 if "null" in MORE else i]) * 4096
     assert time.time() - begin < PATIENCE
     handle.shutdown()
 

@@ -7,6 +7,7 @@
  *     --x509 DIR, --psk FILE                TLS is required
  *     --fault RULES  wraps every image (see image/fault.h)
  *     --handshake N  seconds
+ *     --memory SIZE  of buffers for all clients of a queue
  *
  * Prints "ready URI" for the first export, then serves until SIGTERM or SIGINT.
  */
@@ -21,6 +22,7 @@
 #include "image/fault.h"
 #include "image/file.h"
 #include "image/null.h"
+#include "nbd/budget.h"
 #include "nbd/server.h"
 #include "nbd/tls.h"
 
@@ -88,18 +90,28 @@ static unsigned number(const char *text)
 	return value;
 }
 
+static void limit_memory(const char *text)
+{
+	static struct nbd_budget budgets[QUEUES_MAX];
+	uint64_t size;
+
+	if (parse_size(text, &size) < 0) {
+		fprintf(stderr, "nbd-serve: '%s' is no size\n", text);
+		exit(2);
+	}
+	for (unsigned i = 0; i < QUEUES_MAX; i++)
+		nbd_budget_init(&budgets[i], size);
+	config.budgets = budgets;
+}
+
 static void options(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "queues", 1, NULL, 'q' },
-		{ "depth", 1, NULL, 'd' },
-		{ "connections", 1, NULL, 'c' },
-		{ "read-only", 0, NULL, 'r' },
-		{ "x509", 1, NULL, 'x' },
-		{ "psk", 1, NULL, 'p' },
-		{ "fault", 1, NULL, 'f' },
-		{ "handshake", 1, NULL, 'h' },
-		{ 0 },
+		{ "queues", 1, NULL, 'q' },	 { "depth", 1, NULL, 'd' },
+		{ "connections", 1, NULL, 'c' }, { "read-only", 0, NULL, 'r' },
+		{ "x509", 1, NULL, 'x' },	 { "psk", 1, NULL, 'p' },
+		{ "fault", 1, NULL, 'f' },	 { "handshake", 1, NULL, 'h' },
+		{ "memory", 1, NULL, 'm' },	 { 0 },
 	};
 	struct error err = ERROR_NONE;
 	int option, r = 0;
@@ -113,6 +125,8 @@ static void options(int argc, char **argv)
 			config.max_connections = number(optarg);
 		else if (option == 'h')
 			config.handshake_seconds = number(optarg);
+		else if (option == 'm')
+			limit_memory(optarg);
 		else if (option == 'r')
 			read_only = true;
 		else if (option == 'f')

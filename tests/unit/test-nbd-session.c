@@ -1,4 +1,5 @@
 /* The NBD session: every option and command, what is malformed, back-pressure, and the end. */
+#include "nbd/budget.h"
 #include "tests/unit/cmocka-all.h"
 #include "tests/unit/nbd-peer.h"
 
@@ -764,6 +765,131 @@ static void an_abandoned_session_keeps_its_buffers_until_completion(void **state
 	assert_int_equal(peer.image.ops[REQUEST_DISCARD], 1);
 }
 
+/* Another member of the session's budget, which holds as much as the test wants. */
+static struct nbd_budget budget;
+static struct nbd_budget_member other;
+static unsigned woken;
+
+static void wake(void *data)
+{
+	woken++;
+}
+
+static void nothing(struct nbd_budget_member *member)
+{
+}
+
+static int begin_in_budget(void **state)
+{
+	struct nbd_session_config config;
+
+	nbd_budget_init(&budget, NBD_PAYLOAD_DEFAULT);
+	other = (struct nbd_budget_member){ .give_back = nothing, .come = nothing };
+	nbd_budget_join(&budget, &other);
+	woken = 0;
+	peer_init(&peer);
+	config = peer_config(&peer, 8);
+	config.budget = &budget;
+	config.wake = wake;
+	return nbd_session_create(&config, &peer.session);
+}
+
+static int end_in_budget(void **state)
+{
+	nbd_budget_leave(&other);
+	end(state);
+	assert_int_equal(budget.used, 0);
+	assert_true(list_empty(&budget.members) && list_empty(&budget.line));
+	return 0;
+}
+
+/* All but what the session has for sure is taken. */
+static void take_all(void)
+{
+	assert_true(nbd_budget_take(&other, NBD_PAYLOAD_DEFAULT + NBD_BUDGET_SURE));
+}
+
+static void a_request_without_memory_waits(void **state)
+{
+	struct iovec window[2];
+
+	greet();
+	go("disk");
+	take_all();
+	peer.image.hold = true;
+	put_request(put_request(put_request(message, NBD_CMD_READ, 0, 0, 1u << 20), NBD_CMD_FLUSH,
+				0, 0, 0),
+		    NBD_CMD_READ, 0, 0, 512);
+	feed(message, 3 * NBD_REQUEST_SIZE);
+	assert_int_equal(nbd_session_in_flight(peer.session), 2);
+	assert_int_equal(nbd_session_window(peer.session, window), 0);
+	nbd_budget_give(&other, 4096);
+	assert_int_equal(woken, 2); /* when the line began, and now */
+	peer_run(&peer);
+	assert_int_equal(nbd_session_in_flight(peer.session), 3);
+	assert_int_equal(nbd_session_window(peer.session, window), 1);
+	peer_release(&peer);
+	assert_int_equal(peer.output_length, 3 * NBD_SIMPLE_REPLY_SIZE + (1u << 20) + 512);
+}
+
+/* The session's own replies bring back what it waits for: it needs nobody else. */
+static void one_request_at_a_time_always_goes(void **state)
+{
+	greet();
+	go("disk");
+	take_all();
+	for (unsigned i = 0; i < 20; i++)
+		put_request(message + i * NBD_REQUEST_SIZE, NBD_CMD_READ, 0, 0, 1u << 20);
+	feed(message, 20 * NBD_REQUEST_SIZE);
+	assert_int_equal(peer.output_length, 20 * (NBD_SIMPLE_REPLY_SIZE + (1u << 20)));
+}
+
+static void idle_buffers_are_given_back(void **state)
+{
+	greet();
+	go("disk");
+	for (unsigned i = 0; i < 8; i++)
+		put_request(message + i * NBD_REQUEST_SIZE, NBD_CMD_READ, 0, 0, 1u << 20);
+	peer.image.hold = true;
+	feed(message, 8 * NBD_REQUEST_SIZE);
+	peer_release(&peer);
+	forget_output();
+	expect(NBD_CMD_READ, 0, 0, 4u << 20, NBD_SUCCESS);
+	assert_int_equal(budget.used, 11u << 20);
+	take_all();
+	assert_int_equal(budget.used, NBD_PAYLOAD_DEFAULT);
+	expect(NBD_CMD_WRITE, 0, 0, 1u << 20, NBD_SUCCESS);
+	expect(NBD_CMD_READ, 0, 0, 1u << 20, NBD_SUCCESS);
+}
+
+static void the_end_of_a_session_leaves_the_line(void **state)
+{
+	greet();
+	go("disk");
+	take_all();
+	put_request(message, NBD_CMD_READ, 0, 0, 2u << 20);
+	feed(message, NBD_REQUEST_SIZE);
+	assert_false(list_empty(&budget.line));
+	nbd_session_shutdown(peer.session);
+	assert_true(list_empty(&budget.line));
+	peer_run(&peer);
+	expect_closed();
+}
+
+/* No memory is spent on what will be refused. */
+static void a_refused_write_needs_little(void **state)
+{
+	greet();
+	go("disk");
+	take_all();
+	put_request(message, NBD_CMD_WRITE, 0, PEER_IMAGE_SIZE - 512, 3u << 20);
+	feed(message, NBD_REQUEST_SIZE + (3u << 20));
+	assert_int_equal(get_be32(peer.output + 4), NBD_ENOSPC);
+	assert_in_range(nbd_session_in_flight(peer.session), 0, 0);
+	forget_output();
+	expect(NBD_CMD_READ, 0, 0, 4096, NBD_SUCCESS);
+}
+
 static void a_wrong_request_magic_closes(void **state)
 {
 	greet();
@@ -802,8 +928,9 @@ static void the_kernel_needs_no_handshake(void **state)
 	expect_closed();
 }
 
-#define TEST(name)     cmocka_unit_test_setup_teardown(name, begin, end)
-#define TEST_TLS(name) cmocka_unit_test_setup_teardown(name, begin_tls, end)
+#define TEST(name)	     cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST_IN_BUDGET(name) cmocka_unit_test_setup_teardown(name, begin_in_budget, end_in_budget)
+#define TEST_TLS(name)	     cmocka_unit_test_setup_teardown(name, begin_tls, end)
 
 int main(void)
 {
@@ -843,6 +970,11 @@ int main(void)
 		TEST(requests_in_the_input_go_on),
 		TEST(disconnect_answers_what_is_in_flight),
 		TEST(an_abandoned_session_keeps_its_buffers_until_completion),
+		TEST_IN_BUDGET(a_request_without_memory_waits),
+		TEST_IN_BUDGET(one_request_at_a_time_always_goes),
+		TEST_IN_BUDGET(idle_buffers_are_given_back),
+		TEST_IN_BUDGET(the_end_of_a_session_leaves_the_line),
+		TEST_IN_BUDGET(a_refused_write_needs_little),
 		TEST(a_wrong_request_magic_closes),
 		TEST(an_endless_write_closes),
 		cmocka_unit_test_setup_teardown(the_kernel_needs_no_handshake, begin_transmitting,
