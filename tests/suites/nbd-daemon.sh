@@ -15,6 +15,7 @@ start_daemon() { # OPTION...
 	near_cluster_forever "$build/daemon/urbdd" --state-dir "$TEST_DIR/state" "$@" \
 		>"$TEST_DIR/urbdd.log" 2>&1 &
 	daemon=$!
+	on_exit end_process "$daemon"
 	eventually 120 "$urbd" version >/dev/null 2>&1 || {
 		not_ok "the daemon starts" "$(<"$TEST_DIR/urbdd.log")"
 		exit 1
@@ -50,7 +51,7 @@ start_cluster || skip_all "no cluster"
 access=(--monitors "$MONITORS" --id "$CLIENT" --keyring "$KEYRING")
 near_cluster rbd --id "$CLIENT" create "$POOL/foo" --size 64M
 near_cluster rbd --id "$CLIENT" create "$POOL/commands" --size 64M
-start_daemon --listen "unix:$TEST_DIR/all"
+start_daemon --listen "unix:$TEST_DIR/all" --queues 2 --export-memory 64M --export-handshake 8
 
 export_it "file:$TEST_DIR/a" --listen "unix:$TEST_DIR/own"
 check "an export prints a URI that works" nbdinfo "$uri"
@@ -200,6 +201,46 @@ check "every command and flag, on a Ceph image" \
 	timeout 120 $python3 tests/tools/nbd-commands.py "$TEST_DIR/commands" rbd
 check_says 'Cannot export' "an image that is not there" \
 	"$urbd" export "$POOL/none" "${access[@]}" --listen "unix:$TEST_DIR/foo"
+
+# A flush on one connection covers the writes that completed on others, which librbd's cache holds.
+multi_is_stored() { near_cluster rbd --id "$CLIENT" export "$POOL/multi" - 2>/dev/null | cmp - "$TEST_DIR/multi"; }
+flush_one_of_sixteen() {
+	$python3 -c '
+import nbd, sys
+handles = []
+for i in range(16):
+    handles.append(nbd.NBD())
+    handles[i].connect_uri(sys.argv[1])
+    assert handles[i].can_multi_conn()
+handles[0].flush()  # from here on the cache writes back
+with open(sys.argv[2], "wb") as expected:
+    for i, handle in enumerate(handles):
+        data = bytes([i + 1]) * 65536
+        handle.pwrite(data, i * 65536)
+        expected.write(data)
+handles[5].flush()' "$1" "$TEST_DIR/multi"
+}
+
+near_cluster rbd --id "$CLIENT" create "$POOL/multi" --size 1M
+export_it "$POOL/multi" "${access[@]}" --listen "unix:$TEST_DIR/multi.sock" \
+	-o rbd_cache=true,rbd_cache_policy=writeback,rbd_cache_max_dirty_age=3600
+check "sixteen connections write, one flushes" flush_one_of_sixteen "$uri"
+check "the cluster has what all of them wrote" multi_is_stored
+
+# ---- hostile clients, of a Ceph image
+
+near_cluster rbd --id "$CLIENT" create "$POOL/hostile" --size 64M
+export_it "$POOL/hostile" "${access[@]}" --export-name disk --listen "unix:$TEST_DIR/hostile" \
+	--fault 'write@32M+32M=delay:2000'
+for case in slow-reader ten-thousand-requests waits-for-no-answer writes-before-any-answer \
+	stops-in-header stops-in-payload stops-in-handshake leaves-in-flight speaks-nonsense is-cut-off \
+	talks-after-good-bye; do
+	check "a hostile client of a Ceph image: ${case//-/ }" \
+		timeout 120 $python3 tests/tools/nbd-hostile.py "$TEST_DIR/hostile" $case
+done
+export_it "file:$TEST_DIR/a" --export-name disk --listen "unix:$TEST_DIR/memory"
+check "clients that read nothing cannot take more than --export-memory" timeout 120 \
+	$python3 tests/tools/nbd-hostile.py "$TEST_DIR/memory" many-slow-readers "$daemon"
 
 # ---- the end
 
