@@ -9,17 +9,15 @@
 #include "common/cleanup.h"
 #include "common/list.h"
 #include "common/log.h"
+#include "common/text.h"
 #include "common/thread.h"
 #include "core/figures.h"
 #include "daemon/deadline.h"
 #include "daemon/opener.h"
-#include "daemon/queues.h"
 #include "daemon/quiesce.h"
 #include "daemon/stat.h"
 #include "daemon/trim.h"
-#include "nbd/budget.h"
 #include "nbd/server.h"
-#include "nbd/tls.h"
 
 #define URI_MAX 16384
 
@@ -28,16 +26,6 @@
 
 /* How long clients get to finish when the daemon ends. */
 #define STOP_GRACE 5
-
-/* An address with its server. Guarded by exports->addresses_lock, but for the server itself. */
-struct address {
-	struct list entry;
-	char *listen, *tls_certificates, *tls_keys;
-	unsigned max_connections; /* as it was asked for */
-	struct nbd_server *server;
-	unsigned users; /* exports, and 1 for start-up */
-	bool busy;	/* being opened or closed, without the lock */
-};
 
 enum export_state { EXPORT_OPENING, EXPORT_LIVE, EXPORT_STOPPING };
 
@@ -66,10 +54,8 @@ struct daemon_export {
 };
 
 struct exports {
-	struct queues *queues;
 	struct client_pool *clients;
-	struct export_limits limits;
-	struct nbd_budget *budgets;  /* a queue each */
+	struct addresses *addresses;
 	struct export_address first; /* what start-up listens at; strings are its address's */
 
 	pthread_mutex_t lock; /* the table */
@@ -77,207 +63,7 @@ struct exports {
 	struct list table;
 
 	unsigned long last_id;
-
-	pthread_mutex_t addresses_lock; /* for moments; never with `lock` */
-	pthread_cond_t addresses_changed;
-	struct list addresses;
 };
-
-/* --- Addresses -------------------------------------------------------------------------------- */
-
-static bool same(const char *a, const char *b)
-{
-	return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
-static void address_free(struct address *address)
-{
-	if (!address)
-		return;
-	nbd_server_destroy(address->server);
-	free(address->listen);
-	free(address->tls_certificates);
-	free(address->tls_keys);
-	free(address);
-}
-
-static char *copy(const char *text)
-{
-	return text ? strdup(text) : NULL;
-}
-
-static int load_credentials(const struct export_address *wanted, struct nbd_tls_credentials **ret,
-			    struct error *err)
-{
-	*ret = NULL;
-	if (wanted->tls_certificates)
-		return nbd_tls_credentials_x509(wanted->tls_certificates, ret, err);
-	if (wanted->tls_keys)
-		return nbd_tls_credentials_psk(wanted->tls_keys, ret, err);
-	return 0;
-}
-
-static int create_server(struct exports *exports, const struct export_address *wanted,
-			 struct nbd_server **ret, struct error *err)
-{
-	struct nbd_server_config config = {
-		.queues = exports->queues->list,
-		.nr_queues = exports->queues->count,
-		.max_connections = wanted->max_connections ?: exports->limits.max_connections,
-		.handshake_seconds = exports->limits.handshake_seconds,
-		.max_payload = exports->limits.max_request,
-		.budgets = exports->budgets,
-	};
-	int r = load_credentials(wanted, &config.credentials, err);
-
-	if (r < 0)
-		return r;
-	r = nbd_server_create(&config, ret, err);
-	if (r < 0)
-		nbd_tls_credentials_free(config.credentials);
-	return r;
-}
-
-/* With addresses_lock. */
-static struct address *find_address(struct exports *exports, const char *listen)
-{
-	list_for_each(entry, &exports->addresses) {
-		struct address *address = list_entry(entry, struct address, entry);
-
-		if (strcmp(address->listen, listen) == 0)
-			return address;
-	}
-	return NULL;
-}
-
-/* What makes it an address of its own never changes, so any user of it may look. */
-static int check_same(const struct address *address, const struct export_address *wanted,
-		      struct error *err)
-{
-	bool same_tls = same(address->tls_certificates, wanted->tls_certificates) &&
-			same(address->tls_keys, wanted->tls_keys);
-
-	if (same_tls &&
-	    (wanted->max_connections == 0 || wanted->max_connections == address->max_connections))
-		return 0;
-	return error_set(err, -EBUSY,
-			 "%s is listened on with other %s already. Give the same ones, or another "
-			 "address.",
-			 wanted->listen, same_tls ? "--max-connections" : "TLS settings");
-}
-
-static struct address *address_new(const struct export_address *wanted)
-{
-	struct address *address = calloc(1, sizeof(*address));
-
-	if (!address)
-		return NULL;
-	address->listen = copy(wanted->listen);
-	address->tls_certificates = copy(wanted->tls_certificates);
-	address->tls_keys = copy(wanted->tls_keys);
-	address->max_connections = wanted->max_connections;
-	return address;
-}
-
-static int serve(struct exports *exports, struct address *address,
-		 const struct export_address *wanted, struct error *err)
-{
-	int r = create_server(exports, wanted, &address->server, err);
-
-	return r < 0 ? r : nbd_server_listen(address->server, wanted->listen, 0, err);
-}
-
-/* With addresses_lock, given up meanwhile: ending the server waits for its clients. */
-static void close_address(struct exports *exports, struct address *address)
-{
-	address->busy = true;
-	pthread_mutex_unlock(&exports->addresses_lock);
-	nbd_server_destroy(address->server);
-	pthread_mutex_lock(&exports->addresses_lock);
-	address->server = NULL;
-	list_remove(&address->entry);
-	address_free(address);
-	pthread_cond_broadcast(&exports->addresses_changed);
-}
-
-/* With addresses_lock, given up meanwhile: the name of a host may take long to resolve. */
-static int open_address(struct exports *exports, const struct export_address *wanted,
-			struct address **ret, struct error *err)
-{
-	struct address *address = address_new(wanted);
-	int r;
-
-	if (!address)
-		return error_set(err, -ENOMEM, "Out of memory.");
-	address->busy = true;
-	list_append(&exports->addresses, &address->entry);
-	pthread_mutex_unlock(&exports->addresses_lock);
-	r = serve(exports, address, wanted, err);
-	pthread_mutex_lock(&exports->addresses_lock);
-	if (r < 0) {
-		close_address(exports, address);
-		return r;
-	}
-	address->busy = false;
-	pthread_cond_broadcast(&exports->addresses_changed);
-	*ret = address;
-	return 0;
-}
-
-/* With addresses_lock. */
-static int join_address(struct exports *exports, const struct export_address *wanted,
-			struct address **ret, struct error *err)
-{
-	struct address *address;
-	int r;
-
-	while ((address = find_address(exports, wanted->listen)) && address->busy)
-		pthread_cond_wait(&exports->addresses_changed, &exports->addresses_lock);
-	if (address)
-		r = check_same(address, wanted, err);
-	else
-		r = open_address(exports, wanted, &address, err);
-	if (r < 0)
-		return r;
-	address->users++;
-	*ret = address;
-	return 0;
-}
-
-static int get_address(struct exports *exports, const struct export_address *wanted,
-		       struct address **ret, struct error *err)
-{
-	int r;
-
-	pthread_mutex_lock(&exports->addresses_lock);
-	r = join_address(exports, wanted, ret, err);
-	pthread_mutex_unlock(&exports->addresses_lock);
-	return r;
-}
-
-static void put_address(struct exports *exports, struct address *address)
-{
-	if (!address)
-		return;
-	pthread_mutex_lock(&exports->addresses_lock);
-	if (--address->users == 0)
-		close_address(exports, address);
-	pthread_mutex_unlock(&exports->addresses_lock);
-}
-
-int exports_listen(struct exports *exports, const struct export_address *address, struct error *err)
-{
-	struct address *opened = NULL;
-	int r = get_address(exports, address, &opened, err);
-
-	if (r < 0)
-		return r;
-	exports->first = (struct export_address){ .listen = opened->listen,
-						  .tls_certificates = opened->tls_certificates,
-						  .tls_keys = opened->tls_keys };
-	log_info("NBD clients are served at %s", opened->listen);
-	return 0;
-}
 
 /* --- One export ------------------------------------------------------------------------------- */
 
@@ -308,7 +94,7 @@ static struct daemon_export *export_new(struct exports *exports,
 	export->exclusive = !export->read_only && strcmp(request->image.lock, "exclusive") == 0;
 	export->name = strdup(request->name ? request->name : spec);
 	export->listen = strdup(request->address.listen);
-	export->quiesce_hook = copy(request->image.quiesce_hook);
+	export->quiesce_hook = text_copy(request->image.quiesce_hook);
 	export->names = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", names->type, "pool",
 				  names->pool, "namespace", names->namespace, "image", names->image,
 				  "snapshot", names->snapshot);
@@ -343,7 +129,7 @@ static void close_export(struct daemon_export *export)
 	address = export->address;
 	export->address = NULL;
 	pthread_mutex_unlock(&exports->lock);
-	put_address(exports, address);
+	address_put(exports->addresses, address);
 	pthread_mutex_lock(&exports->lock);
 	list_remove(&export->entry);
 	pthread_cond_broadcast(&exports->changed);
@@ -379,7 +165,7 @@ static int open_export(struct daemon_export *export, const struct export_request
 {
 	struct exports *exports = export->exports;
 	char uri[URI_MAX], spec[SPEC_MAX];
-	int r = get_address(exports, &request->address, &export->address, err);
+	int r = address_get(exports->addresses, &request->address, &export->address, err);
 
 	if (r < 0)
 		return r;
@@ -443,12 +229,12 @@ static int look_for_existing(const struct daemon_export *export,
 		return error_set(
 			err, -EBUSY,
 			"It is exported without --exclusive already. Unexport that first.");
-	if (export->quiesce_hook && !same(export->quiesce_hook, other->quiesce_hook))
+	if (export->quiesce_hook && !text_same(export->quiesce_hook, other->quiesce_hook))
 		return error_set(
 			err, -EBUSY,
 			"It is exported without that --quiesce hook already. Unexport that "
 			"first.");
-	r = check_same(other->address, wanted, err);
+	r = address_check(other->address, wanted, err);
 	if (r < 0)
 		return r;
 	*ret = result_of(other, true);
@@ -494,6 +280,20 @@ static int add(struct exports *exports, const struct export_request *request, js
 	log_info("%s is exported%s", export->uri, export->read_only ? ", read-only" : "");
 	set_state(export, EXPORT_LIVE);
 	pthread_mutex_unlock(&exports->lock);
+	return 0;
+}
+
+int exports_listen(struct exports *exports, const struct export_address *address, struct error *err)
+{
+	struct address *opened = NULL;
+	int r = address_get(exports->addresses, address, &opened, err);
+
+	if (r < 0)
+		return r;
+	exports->first = (struct export_address){ .listen = opened->listen,
+						  .tls_certificates = opened->tls_certificates,
+						  .tls_keys = opened->tls_keys };
+	log_info("NBD clients are served at %s", opened->listen);
 	return 0;
 }
 
@@ -753,40 +553,27 @@ bool exports_trim(struct exports *exports, unsigned seconds)
 	return any;
 }
 
-static struct nbd_budget *create_budgets(const struct queues *queues, uint64_t memory)
-{
-	struct nbd_budget *budgets = calloc(queues->count, sizeof(*budgets));
-
-	for (unsigned i = 0; budgets && i < queues->count; i++)
-		nbd_budget_init(&budgets[i], memory / queues->count);
-	return budgets;
-}
-
 int exports_create(struct queues *queues, struct client_pool *clients,
 		   const struct export_limits *limits, struct exports **ret, struct error *err)
 {
-	struct nbd_budget *budgets = create_budgets(queues, limits->memory);
 	struct exports *exports = calloc(1, sizeof(*exports));
 	pthread_condattr_t attributes;
+	int r;
 
-	if (!exports || !budgets) {
-		free(exports);
-		free(budgets);
+	if (!exports)
 		return error_set(err, -ENOMEM, "Out of memory.");
+	r = addresses_create(queues, limits, &exports->addresses, err);
+	if (r < 0) {
+		free(exports);
+		return r;
 	}
-	exports->queues = queues;
 	exports->clients = clients;
-	exports->limits = *limits;
-	exports->budgets = budgets;
 	pthread_mutex_init(&exports->lock, NULL);
-	pthread_mutex_init(&exports->addresses_lock, NULL);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&exports->changed, &attributes);
-	pthread_cond_init(&exports->addresses_changed, NULL);
 	pthread_condattr_destroy(&attributes);
 	list_init(&exports->table);
-	list_init(&exports->addresses);
 	*ret = exports;
 	return 0;
 }
@@ -828,54 +615,8 @@ void exports_destroy(struct exports *exports)
 {
 	if (!exports)
 		return;
-	list_for_each_safe(entry, &exports->addresses)
-		address_free(list_entry(entry, struct address, entry));
+	addresses_destroy(exports->addresses);
 	pthread_cond_destroy(&exports->changed);
-	pthread_cond_destroy(&exports->addresses_changed);
-	pthread_mutex_destroy(&exports->addresses_lock);
 	pthread_mutex_destroy(&exports->lock);
-	free(exports->budgets);
 	free(exports);
-}
-
-/* --- Requests --------------------------------------------------------------------------------- */
-
-static const char *text(json_t *params, const char *member)
-{
-	return json_string_value(json_object_get(params, member));
-}
-
-int export_request_parse(json_t *params, struct export_request *ret, struct error *err)
-{
-	struct export_request request = {
-		.address = {
-			.listen = text(params, "listen"),
-			.tls_certificates = text(params, "tls_certificates"),
-			.tls_keys = text(params, "tls_keys"),
-			.max_connections = (unsigned)json_integer_value(
-				json_object_get(params, "max_connections")),
-		},
-	};
-	int r = map_request_parse(params, &request.image, err);
-
-	if (r < 0)
-		return r;
-	request.name = text(params, "name");
-	*ret = request;
-	return 0;
-}
-
-int unexport_request_parse(json_t *params, struct unexport_request *ret, struct error *err)
-{
-	json_t *timeout = json_object_get(params, "timeout");
-	struct unexport_request request = {
-		.name = text(params, "name"),
-		.force = json_is_true(json_object_get(params, "force")),
-		.timeout = timeout ? (unsigned)json_integer_value(timeout) : MAP_TIMEOUT_DEFAULT,
-	};
-	int r = request.name ? 0 : image_names_parse(params, &request.names, err);
-
-	if (r == 0)
-		*ret = request;
-	return r;
 }

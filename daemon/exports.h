@@ -11,41 +11,12 @@
 #include <time.h>
 
 #include "common/error.h"
-#include "daemon/map_request.h"
+#include "daemon/addresses.h"
+#include "daemon/export_request.h"
 
 struct client_pool;
 struct exports;
 struct queues;
-
-/* What all clients of exports are held to. */
-struct export_limits {
-	unsigned max_connections;   /* at an address that sets none itself */
-	unsigned handshake_seconds; /* in which a client has to choose an export */
-	unsigned max_request;	    /* bytes of one read or write */
-	uint64_t memory; /* bytes of buffers for all clients, beside NBD_BUDGET_SURE for each;
-			    at least max_request for each queue */
-};
-
-/* How an address is served. Strings are copied. */
-struct export_address {
-	const char *listen;	      /* NULL: the first one of start-up */
-	const char *tls_certificates; /* a folder; at most one of the two; NULL: no TLS */
-	const char *tls_keys;	      /* a file */
-	unsigned max_connections;     /* 0: as the limits say */
-};
-
-struct export_request {
-	struct map_request image;
-	struct export_address address;
-	const char *name; /* NULL: the image's */
-};
-
-struct unexport_request {
-	const char *name; /* or URI; NULL: by names */
-	struct image_names names;
-	bool force;
-	unsigned timeout; /* seconds */
-};
 
 int exports_create(struct queues *queues, struct client_pool *clients,
 		   const struct export_limits *limits, struct exports **ret,
@@ -54,11 +25,6 @@ int exports_create(struct queues *queues, struct client_pool *clients,
 /* Listens at an address for as long as the daemon lives. At start-up. */
 int exports_listen(struct exports *exports, const struct export_address *address,
 		   struct error *err) warn_unused;
-
-/* @params have passed control_check_params(); strings of the request belong to them. */
-int export_request_parse(json_t *params, struct export_request *ret, struct error *err) warn_unused;
-int unexport_request_parse(json_t *params, struct unexport_request *ret,
-			   struct error *err) warn_unused;
 
 /* *ret: a new object {name, uri, existing, read_only}. */
 int exports_add(struct exports *exports, const struct export_request *request, json_t **ret,

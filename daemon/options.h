@@ -4,7 +4,7 @@
 #include <sched.h>
 #include <stdbool.h>
 
-#include "daemon/exports.h"
+#include "daemon/addresses.h"
 
 #define DAEMON_STATE_DIR_DEFAULT "/run/urbd/state"
 

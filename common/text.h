@@ -1,0 +1,17 @@
+/* Strings that may be absent. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+static inline bool text_same(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* The caller's; NULL of NULL, or without memory. */
+static inline char *text_copy(const char *text)
+{
+	return text ? strdup(text) : NULL;
+}
