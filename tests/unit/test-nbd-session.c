@@ -693,6 +693,23 @@ static void a_context_counts_for_its_export_alone(void **state)
 	expect_error_chunk(NBD_EINVAL);
 }
 
+/* What comes behind an option is taken in when its answer has gone: only then it is known where
+ * it belongs. */
+static void an_answer_that_waits_stops_the_input(void **state)
+{
+	struct iovec window[2];
+
+	greet();
+	peer.no_reader = true;
+	send_option(NBD_OPT_LIST, NULL, 0);
+	assert_int_equal(nbd_session_window(peer.session, window), 0);
+	assert_false(nbd_session_at_rest(peer.session));
+	peer.no_reader = false;
+	peer_run(&peer);
+	assert_int_equal(nbd_session_window(peer.session, window), 1);
+	assert_false(nbd_session_at_rest(peer.session));
+}
+
 /* The eighth request empties the pool; the ninth has to wait until a reply has gone. */
 static void an_empty_pool_stops_the_input(void **state)
 {
@@ -711,10 +728,12 @@ static void an_empty_pool_stops_the_input(void **state)
 	peer_release(&peer);
 	assert_int_equal(nbd_session_in_flight(peer.session), 0);
 	assert_int_equal(nbd_session_window(peer.session, window), 0);
+	assert_false(nbd_session_at_rest(peer.session));
 	peer.no_reader = false;
 	peer.piece = SIZE_MAX;
 	peer_run(&peer);
 	assert_int_equal(nbd_session_window(peer.session, window), 1);
+	assert_true(nbd_session_at_rest(peer.session));
 	assert_int_equal(peer.output_length, 8 * (NBD_SIMPLE_REPLY_SIZE + 4096));
 }
 
@@ -823,6 +842,7 @@ static void a_request_without_memory_waits(void **state)
 	feed(message, 3 * NBD_REQUEST_SIZE);
 	assert_int_equal(nbd_session_in_flight(peer.session), 2);
 	assert_int_equal(nbd_session_window(peer.session, window), 0);
+	assert_false(nbd_session_at_rest(peer.session));
 	nbd_budget_give(&other, 4096);
 	assert_int_equal(woken, 2); /* when the line began, and now */
 	peer_run(&peer);
@@ -966,6 +986,7 @@ int main(void)
 		TEST(block_status_tells_data_from_holes),
 		TEST(block_status_without_extents_is_all_data),
 		TEST(a_context_counts_for_its_export_alone),
+		TEST(an_answer_that_waits_stops_the_input),
 		TEST(an_empty_pool_stops_the_input),
 		TEST(requests_in_the_input_go_on),
 		TEST(disconnect_answers_what_is_in_flight),
