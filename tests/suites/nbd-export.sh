@@ -188,6 +188,36 @@ test_memory() {
 	end_server memory
 }
 
+# ---- system calls
+
+# Of the server, while COUNT batches of SIZE requests are answered.
+calls_of() { # COUNT SIZE
+	local tracer
+	strace -f -c -U calls,name -o "$TEST_DIR/calls" -p $server 2>"$TEST_DIR/strace" & tracer=$!
+	eventually 60 grep -qs attached "$TEST_DIR/strace" || { cat "$TEST_DIR/strace" && return 1; }
+	$python3 tests/tools/nbd-batches.py "$socket" "$1" "$2"
+	kill -INT $tracer
+	wait $tracer 2>/dev/null || true
+	awk '$2 == "total" { print $1 }' "$TEST_DIR/calls"
+}
+
+# What connecting costs, 40 calls or so, is within the allowance.
+test_calls() {
+	local calls
+	if ! strace -o /dev/null true 2>/dev/null; then
+		skip "system calls are counted" "missing package strace, or it may not trace"
+		return
+	fi
+	serve calls disk=null:64M
+	calls=$(calls_of 2000 1)
+	note "$calls system calls for 2000 requests, one at a time"
+	check "a request alone costs one system call" test "$calls" -le 2100
+	calls=$(calls_of 500 32)
+	note "$calls system calls for 500 batches of 32 requests"
+	check "so do 32 together" test "$calls" -le 900
+	end_server calls
+}
+
 # ---- TLS
 
 test_tls() {
@@ -235,5 +265,5 @@ test_addresses() {
 }
 
 tests=("$@")
-(($#)) || tests=(tools null commands sixteen hostile memory tls addresses)
+(($#)) || tests=(tools null commands sixteen hostile memory calls tls addresses)
 for name in "${tests[@]}"; do "test_$name"; done
