@@ -290,7 +290,7 @@ static const struct control_member export_params[] = {
 	  .kind = CONTROL_INTEGER,
 	  .min = 1,
 	  .max = CONNECTIONS_MAX,
-	  .fallback = "`128`",
+	  .fallback = "that of urbdd, `128`",
 	  .doc = "Connections that the address serves at once." },
 	{ 0 },
 };
