@@ -1,10 +1,11 @@
 /* The memory of a session's requests: one mapping, which costs where it is touched. */
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "nbd/session-internal.h"
 
-#define PAGE 4096u
+_Static_assert(NBD_BUDGET_SURE >= NBD_PAYLOAD_MIN, "one ordinary request must always find room");
 
 /* The kernel frees the pages; the next touch gets new ones. */
 static void give_back(struct nbd_session *session, struct buffer *buffer)
@@ -18,10 +19,12 @@ static void give_back(struct nbd_session *session, struct buffer *buffer)
 
 static bool hold(struct nbd_session *session, struct buffer *buffer, size_t length)
 {
-	size_t pages = (length + PAGE - 1) & ~(size_t)(PAGE - 1);
+	size_t page, pages;
 
-	if (pages <= buffer->held)
+	if (length <= buffer->held)
 		return true;
+	page = getpagesize();
+	pages = (length + page - 1) & ~(page - 1);
 	if (!nbd_budget_take(&session->member, pages - buffer->held))
 		return false;
 	buffer->held = pages;
