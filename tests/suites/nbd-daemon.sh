@@ -51,7 +51,8 @@ start_cluster || skip_all "no cluster"
 access=(--monitors "$MONITORS" --id "$CLIENT" --keyring "$KEYRING")
 near_cluster rbd --id "$CLIENT" create "$POOL/foo" --size 64M
 near_cluster rbd --id "$CLIENT" create "$POOL/commands" --size 64M
-start_daemon --listen "unix:$TEST_DIR/all" --queues 2 --export-memory 64M --export-handshake 8
+start_daemon --listen "unix:$TEST_DIR/all" --queues 2 --export-memory 64M --export-handshake 8 \
+	--export-connections 48
 
 export_it "file:$TEST_DIR/a" --listen "unix:$TEST_DIR/own"
 check "an export prints a URI that works" nbdinfo "$uri"
@@ -76,6 +77,19 @@ check_equal "TCP" "$(near_cluster nbdinfo --size "$uri")" 1073741824
 
 # ---- limits and rights
 
+holds_connections() { # NUMBER URI: so many, and no more
+	$python3 -c '
+import nbd, sys
+handles = [nbd.NBD() for _ in range(int(sys.argv[1]) + 1)]
+for handle in handles[:-1]:
+    handle.connect_uri(sys.argv[2])
+try:
+    handles[-1].connect_uri(sys.argv[2])
+except nbd.Error:
+    sys.exit(0)
+sys.exit("one more was served")' "$@"
+}
+
 export_it "file:$TEST_DIR/c" --export-name few --listen "unix:$TEST_DIR/few" --max-connections 1
 qemu-io -f raw -c 'sleep 20000' "$uri" & client=$!
 sleep 1
@@ -84,6 +98,8 @@ kill $client 2>/dev/null || true
 wait $client 2>/dev/null || true
 check "one is served again when another leaves" eventually 120 nbdinfo --size "$uri"
 check "unexport it" "$urbd" unexport --export-name few
+check "--export-connections is the number of connections elsewhere" \
+	holds_connections 48 "nbd+unix:///bee?socket=$TEST_DIR/all"
 export_it "file:$TEST_DIR/c" --read-only --export-name fixed --listen "unix:$TEST_DIR/fixed"
 check "a read-only export says so" nbdinfo --is read-only "$uri"
 check_code 1 "and takes no write" qemu-io -f raw -c 'write 0 4k' "$uri"
