@@ -188,6 +188,17 @@ test_memory() {
 	end_server memory
 }
 
+# Two dozen that do anything, with little memory for them.
+test_mix() {
+	serve mix --queues 2 --memory 32M --handshake 3 --fault 'write=delay:20;read=delay:5' "disk=$(disk mix.img)"
+	check "clients that do anything" $python3 tests/tools/nbd-mix.py "$socket" 10
+	note "$output"
+	check "a good client is served afterwards" nbdcopy "$uri" "$TEST_DIR/mix.copy"
+	check "it gets the right data" cmp "$TEST_DIR/mix.copy" "$TEST_DIR/mix.img"
+	end_server mix
+	check_equal "the server had nothing to say" "$(grep -v ^ready "$TEST_DIR/mix.out")" ''
+}
+
 # ---- system calls
 
 # Of the server, while COUNT batches of SIZE requests are answered.
@@ -265,5 +276,5 @@ test_addresses() {
 }
 
 tests=("$@")
-(($#)) || tests=(tools null commands sixteen hostile memory calls tls addresses)
+(($#)) || tests=(tools null commands sixteen hostile memory mix calls tls addresses)
 for name in "${tests[@]}"; do "test_$name"; done

@@ -1,5 +1,5 @@
 #!/bin/bash
-# about: the unit tests and the contract of images (null, file, fault) under ASAN + UBSAN, and TSAN
+# about: the unit tests, the contract of images (null, file, fault) and NBD clients that do anything under ASAN + UBSAN, and TSAN
 # limit: 900
 . "$(dirname "$0")/../lib.sh"
 
@@ -22,6 +22,12 @@ test_with() { # NAME SANITIZERS
 	((status == 0)) || failures=$((failures + 1))
 }
 
+# The export server, with clients that do anything. 77: something for it is not installed.
+exports_with() { # NAME
+	URBD_BUILD=$top/build/$1 "$top/tests/suites/nbd-export.sh" mix | sed "s/ - / - $1: /" ||
+		(($? == 77)) || failures=$((failures + 1))
+}
+
 # urbdd itself, killed and started again with devices mapped. TSAN is left out: it stops
 # at the ring of a control command. liburing maps rings by system calls that TSAN does not see, so that an address which
 # comes again may look like a race; that it is no more than that is not proved.
@@ -32,4 +38,6 @@ killed_with() { # NAME
 
 test_with asan address,undefined
 test_with tsan thread
+exports_with asan
+exports_with tsan
 killed_with asan
