@@ -1,6 +1,6 @@
 #!/bin/bash
 # about: the unit tests, the contract of images (null, file, fault) and NBD clients that do anything under ASAN + UBSAN, and TSAN
-# limit: 900
+# limit: 1200
 . "$(dirname "$0")/../lib.sh"
 
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
