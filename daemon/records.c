@@ -78,6 +78,30 @@ static void read_boot(char *boot, size_t size)
 	fclose(file);
 }
 
+/* Records hold keys. What is there already may have other uses, and its mode is not ours to change.
+ */
+static int check_private(int dir_fd, const char *directory, struct error *err)
+{
+	struct stat st;
+
+	if (fstat(dir_fd, &st) < 0)
+		return error_set(err, -errno, "Cannot look at the state directory %s: %s.",
+				 directory, errno_text(errno));
+	if (st.st_uid != geteuid())
+		return error_set(err, -EPERM,
+				 "The state directory %s belongs to another user (%u). Name one of "
+				 "its own with --state-dir.",
+				 directory, (unsigned)st.st_uid);
+	if (st.st_mode & 077)
+		return error_set(
+			err, -EPERM,
+			"The state directory %s is open to other users (mode %03o), and "
+			"would hold keys. Name one of its own with --state-dir, or give it "
+			"mode 700.",
+			directory, (unsigned)st.st_mode & 07777);
+	return 0;
+}
+
 int records_open(const char *directory, struct records **ret, struct error *err)
 {
 	struct records *records;
@@ -99,10 +123,9 @@ int records_open(const char *directory, struct records **ret, struct error *err)
 	if (records->dir_fd < 0)
 		r = error_set(err, -errno, "Cannot open the state directory %s: %s.", directory,
 			      errno_text(errno));
-	else if (fchmod(records->dir_fd, 0700) < 0)
-		r = error_set(err, -errno, "Cannot keep the state directory %s from others: %s.",
-			      directory, errno_text(errno));
 	else
+		r = check_private(records->dir_fd, directory, err);
+	if (r == 0)
 		r = lock_directory(records, directory, err);
 	if (r < 0) {
 		records_close(records);

@@ -21,7 +21,8 @@
 
 struct records;
 
-/* Opens (makes) the directory and locks it against another daemon. The lock lives as long as @ret.
+/* Makes the directory, or takes one that is this user's alone, and locks it against another daemon.
+ * The lock lives as long as @ret.
  */
 int records_open(const char *directory, struct records **ret, struct error *err) warn_unused;
 

@@ -274,6 +274,12 @@ daemon=$!
 on_exit kill $daemon
 eventually 120 "$urbd" list >/dev/null 2>&1 || not_ok "the daemon starts" "$(<"$TEST_DIR/urbdd.log")"
 
+check_equal "the state directory is made private" "$(stat -c %a "$TEST_DIR/state")" 700
+mkdir -m 1777 "$TEST_DIR/liketmp"
+check_says "liketmp is open to other users \(mode 1777\)" "a state directory that others may enter is refused" \
+	"$urbdd" --socket "$TEST_DIR/second.sock" --state-dir "$TEST_DIR/liketmp"
+check_equal "and stays as it was" "$(stat -c %a "$TEST_DIR/liketmp") $(ls "$TEST_DIR/liketmp")" "1777 "
+
 run "$urbd" list
 check_equal "nothing is mapped at first" "$status [$output]" "0 []"
 check "urbd version asks the daemon" "$urbd" version
