@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -29,27 +30,37 @@ void run_complete_path(void)
 		setenv("PATH", path, 1);
 }
 
-/* Adds @bytes to the end of what is kept; the oldest go first. */
+/* What the kept output begins with, and what stands for the words that are left out behind it. */
+#define HEAD 120
+#define GAP  " ... "
+
+/* A program says first what is wrong, and last where it ended: what is in between goes. */
+static void keep_character(struct run *run, char c)
+{
+	size_t length = strlen(run->output), tail = HEAD + strlen(GAP);
+
+	if (length + 1 == sizeof(run->output)) {
+		memcpy(run->output + HEAD, GAP, strlen(GAP));
+		memmove(run->output + tail, run->output + tail + 1, length - tail);
+		length--;
+	}
+	run->output[length] = c;
+	run->output[length + 1] = '\0';
+}
+
+/* Blanks and line breaks become one blank each. */
 static void keep_output(struct run *run, const char *bytes, size_t length)
 {
-	size_t have = strlen(run->output), room = sizeof(run->output) - 1, drop;
+	size_t have = strlen(run->output);
+	bool after_blank = have == 0 || run->output[have - 1] == ' ';
 
-	if (length > room) {
-		bytes += length - room;
-		length = room;
-	}
-	drop = have + length > room ? have + length - room : 0;
-	memmove(run->output, run->output + drop, have - drop);
-	have -= drop;
 	for (size_t i = 0; i < length; i++) {
-		bool blank = !isprint((unsigned char)bytes[i]);
+		bool blank = !isgraph((unsigned char)bytes[i]);
 
-		if (!blank)
-			run->output[have++] = bytes[i];
-		else if (have && run->output[have - 1] != ' ')
-			run->output[have++] = ' ';
+		if (!blank || !after_blank)
+			keep_character(run, blank ? ' ' : bytes[i]);
+		after_blank = blank;
 	}
-	run->output[have] = '\0';
 }
 
 static void trim_end(char *text)

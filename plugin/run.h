@@ -8,7 +8,7 @@
 
 struct run {
 	int status;		     /* exit status; 128 + the signal that ended it */
-	char output[RUN_OUTPUT_MAX]; /* the end of stdout and stderr, on one line */
+	char output[RUN_OUTPUT_MAX]; /* begin and end of stdout and stderr, on one line */
 };
 
 /*

@@ -99,6 +99,21 @@ for killed in mount unmount; do
 	done
 done
 
+# What mkfs says first is the reason; then it may go on about its usage.
+mkdir "$TEST_DIR/bin"
+cat >"$TEST_DIR/bin/mkfs.xfs" <<'EOF'
+#!/bin/sh
+echo "Filesystem must be larger than 300MB."
+for i in $(seq 100); do echo "Usage: mkfs.xfs /* option $i */ of many"; done
+echo "the end"
+exit 1
+EOF
+chmod +x "$TEST_DIR/bin/mkfs.xfs"
+blank_image
+run env "PATH=$TEST_DIR/bin:$PATH" "$flex" mount "$target" "${options%\}},\"kubernetes.io/fsType\":\"xfs\"}"
+check "mkfs that failed is quoted from its begin to its end" \
+	grep -q 'exit 1): Filesystem must be larger than 300MB\. .* \.\.\. .*the end"' <<<"$output"
+
 # A kubelet root that is bound onto itself shows each mount of below twice.
 blank_image
 mkdir -p "$TEST_DIR/kubelet"
