@@ -53,7 +53,7 @@ static const struct cli_option export_options[] = {
 static const struct cli_option unexport_options[] = {
 	{ .name = "export-name",
 	  .argument = "NAME",
-	  .help = "the export's name, in place of the image",
+	  .help = "the export's name, which is not taken for an image",
 	  .param = "name" },
 	{ .name = "force",
 	  .help = "cut clients off at once, without an answer to what is in flight",
@@ -82,7 +82,28 @@ static int run_export(struct cli *cli)
 	return EXIT_OK;
 }
 
-/* By --export-name, a URI, or the image. */
+/* Whether options say that the argument is an image's name, not the export's. */
+static bool names_image(const struct cli *cli)
+{
+	return cli->image || json_object_get(cli->params, "pool") ||
+	       json_object_get(cli->params, "namespace") ||
+	       json_object_get(cli->params, "snapshot");
+}
+
+/* The export's name or URI; and where it could be one, an image. */
+static int take_any_name(struct cli *cli, const char *text)
+{
+	bool uri = strncmp(text, "nbd", 3) == 0 && strstr(text, "://");
+	struct error ignored = ERROR_NONE;
+	cleanup_json json_t *spec = NULL;
+
+	if (json_object_set_new(cli->params, "name", json_string(text)) < 0)
+		return usage_error(cli, "The export's name is not valid UTF-8.");
+	if (!uri && spec_parse(text, &spec, &ignored) == 0)
+		json_object_update(cli->params, spec);
+	return CLI_CONTINUE;
+}
+
 static int take_target(struct cli *cli)
 {
 	const char *text;
@@ -95,10 +116,7 @@ static int take_target(struct cli *cli)
 	text = image_operand(cli);
 	if (!text)
 		return EXIT_USAGE;
-	if (strncmp(text, "nbd", 3) != 0 || !strstr(text, "://"))
-		return image_take_spec(cli, text);
-	json_object_set_new(cli->params, "name", json_string(text));
-	return CLI_CONTINUE;
+	return names_image(cli) ? image_take_spec(cli, text) : take_any_name(cli, text);
 }
 
 static int run_unexport(struct cli *cli)
@@ -140,10 +158,11 @@ const struct command export_command = {
 
 const struct command unexport_command = {
 	.name = "unexport",
-	.arguments = "IMAGE|URI",
+	.arguments = "NAME|URI|IMAGE",
 	.summary = "Take an export away.",
-	.details = "Clients get the answers to what is in flight, and are disconnected. It is no\n"
-		   "failure when the image is not exported.\n",
+	.details = "Name it by its name or URI, as urbd list shows them, or by its image. Clients\n"
+		   "get the answers to what is in flight, and are disconnected. It is no failure\n"
+		   "when there is no such export.\n",
 	.max_operands = 1,
 	.method = "unexport",
 	.options = { unexport_options, image_options },

@@ -228,21 +228,30 @@ int control_check_map(json_t *params, struct error *err)
 	return r;
 }
 
-/* Something is named either by its own name, the member @own, or by its image. */
-static int check_either(json_t *params, const char *own, struct error *err)
+/* A member that names an image, or NULL. */
+static const char *image_member(json_t *params)
 {
 	static const char *const names[] = { "type",	 "pool", "namespace", "image",
-					     "snapshot", "path", NULL };
+					     "snapshot", "path", "size",      NULL };
+
+	for (const char *const *name = names; *name; name++)
+		if (json_object_get(params, *name))
+			return *name;
+	return NULL;
+}
+
+/* A device is named either by the member @own or by its image. */
+static int check_either(json_t *params, const char *own, struct error *err)
+{
+	const char *other = image_member(params);
 
 	if (!json_object_get(params, own))
 		return check_image(params, err);
-	for (const char *const *name = names; *name; name++)
-		if (json_object_get(params, *name))
-			return error_set(err, -EINVAL,
-					 "\"%s\" and \"%s\" exclude each other: name either "
-					 "the %s or the image.",
-					 own, *name, own);
-	return 0;
+	if (!other)
+		return 0;
+	return error_set(err, -EINVAL,
+			 "\"%s\" and \"%s\" exclude each other: name either the %s or the image.",
+			 own, other, own);
 }
 
 int control_check_unmap(json_t *params, struct error *err)
@@ -256,7 +265,9 @@ int control_check_unmap(json_t *params, struct error *err)
 
 int control_check_unexport(json_t *params, struct error *err)
 {
-	return check_either(params, "name", err);
+	bool by_name = json_object_get(params, "name") && !image_member(params);
+
+	return by_name ? 0 : check_image(params, err);
 }
 
 static int check_listen(json_t *params, struct error *err)

@@ -14,8 +14,8 @@ struct export_request {
 };
 
 struct unexport_request {
-	const char *name; /* or URI; NULL: by names */
-	struct image_names names;
+	const char *name;	  /* or URI; or NULL */
+	struct image_names names; /* without an image: by name alone */
 	bool force;
 	unsigned timeout; /* seconds */
 };

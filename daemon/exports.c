@@ -17,6 +17,7 @@
 #include "daemon/quiesce.h"
 #include "daemon/stat.h"
 #include "daemon/trim.h"
+#include "nbd/address.h"
 #include "nbd/server.h"
 
 #define URI_MAX 16384
@@ -329,11 +330,13 @@ static bool names_match(const struct daemon_export *export, const struct image_n
 
 static bool matches(const struct daemon_export *export, const struct unexport_request *request)
 {
+	if (request->names.image && names_match(export, &request->names))
+		return true;
 	if (!request->name)
-		return names_match(export, &request->names);
+		return false;
 	if (strcmp(export->name, request->name) == 0)
 		return true;
-	return export->state != EXPORT_OPENING && strcmp(export->uri, request->name) == 0;
+	return export->state != EXPORT_OPENING && nbd_address_uri_same(export->uri, request->name);
 }
 
 static int not_exported(const struct unexport_request *request, struct error *err)
@@ -361,8 +364,8 @@ static int find_one(struct exports *exports, const struct unexport_request *requ
 			other = export;
 		else if (found)
 			return error_set(err, -ENOTUNIQ,
-					 "Several exports bear that name. Give the URI instead; "
-					 "`urbd list` shows them.");
+					 "Several exports have that name or image. Give the URI "
+					 "instead; `urbd list` shows them.");
 		else
 			found = export;
 	}

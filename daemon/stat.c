@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/image.h"
+#include "nbd/address.h"
 
 struct wanted {
 	const char *device, *export; /* NULL both: all */
@@ -16,7 +17,7 @@ static bool is_wanted(const struct wanted *wanted, const struct stat_source *sou
 		return source->device && strcmp(source->device, wanted->device) == 0;
 	if (wanted->export)
 		return source->export && (strcmp(source->export, wanted->export) == 0 ||
-					  strcmp(source->uri, wanted->export) == 0);
+					  nbd_address_uri_same(source->uri, wanted->export));
 	return true;
 }
 

@@ -1,10 +1,12 @@
 #include "nbd/address.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -188,4 +190,27 @@ bool nbd_address_uri(const char *bound, bool tls, const char *name, char *uri, s
 	if (length < 0 || (size_t)length >= size || !append(uri, size, name, unreserved))
 		return false;
 	return !path || (append(uri, size, "?socket=", "?=") && append(uri, size, path, "-._~/"));
+}
+
+/* The next character of a URI, be it escaped or not. */
+static char next_character(const char **at)
+{
+	const char *text = *at;
+	const char digits[] = { text[0] == '%' ? text[1] : '\0',
+				text[0] && text[1] ? text[2] : '\0', '\0' };
+
+	if (isxdigit((unsigned char)digits[0]) && isxdigit((unsigned char)digits[1])) {
+		*at += 3;
+		return (char)strtoul(digits, NULL, 16);
+	}
+	*at += 1;
+	return text[0];
+}
+
+bool nbd_address_uri_same(const char *uri, const char *other)
+{
+	while (*uri && *other)
+		if (next_character(&uri) != next_character(&other))
+			return false;
+	return *uri == *other;
 }

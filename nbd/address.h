@@ -21,3 +21,6 @@ const char *nbd_address_path(const char *bound);
 
 /* The NBD URI (doc/uri.md of the protocol's repository) of the export @name. False: no room. */
 bool nbd_address_uri(const char *bound, bool tls, const char *name, char *uri, size_t size);
+
+/* Whether two URIs are the same, however much of them is escaped: clients escape less than we. */
+bool nbd_address_uri_same(const char *uri, const char *other);

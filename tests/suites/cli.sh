@@ -200,6 +200,12 @@ sends '{"image": "foo", "lock": "exclusive", "type": "rbd"}' map foo --exclusive
 sends '{"image": "foo", "lock": "exclusive", "type": "rbd"}' map foo --exclusive --lock exclusive
 sends '{"image": "foo", "lock": "none", "type": "rbd"}' map foo --lock none
 sends '{"image": "foo", "type": "rbd"}' unmap foo
+sends '{"image": "foo", "name": "p/foo", "pool": "p", "type": "rbd"}' unexport p/foo
+sends '{"image": "foo", "pool": "p", "type": "rbd"}' unexport -p p foo
+sends '{"name": "a/b/c/d"}' unexport a/b/c/d
+sends '{"name": "nbd://h:1/foo"}' unexport nbd://h:1/foo
+sends '{"name": "foo"}' unexport --export-name foo
+sends '{"name": "null:1M", "size": 1048576, "type": "null"}' unexport null:1M
 sends '{"device": "/dev/null"}' status /dev/null
 
 printf ' \nAQkey==\n\n' >"$TEST_DIR/key"

@@ -139,6 +139,29 @@ wait $client 2>/dev/null || true
 check "the file is free again" "$urbd" unexport "file:$TEST_DIR/a"
 check_equal "the socket is gone" "$(ls "$TEST_DIR/own" 2>/dev/null)" ''
 
+still_there() { # NAME
+	nbdinfo --size "nbd+unix:///$1?socket=$TEST_DIR/all"
+}
+
+export_it "file:$TEST_DIR/a" --export-name two
+check "unexport by name" "$urbd" unexport two
+check_code 1 "it is gone" still_there two
+export_it "file:$TEST_DIR/a" --export-name a/b
+check "unexport by URI, as nbdinfo writes it" \
+	"$urbd" unexport "$(nbdinfo "$uri" | sed -n 's/^\turi: //p')"
+check_code 1 "it is gone, too" still_there a/b
+export_it null:2G --export-name nothing
+check "unexport a null image, as it was written" "$urbd" unexport null:2048M
+check_code 1 "that is gone as well" still_there nothing
+export_it "file:$TEST_DIR/a" --export-name "file:$TEST_DIR/b"
+export_it "file:$TEST_DIR/b" --export-name b
+check_says 'Several exports' "what is one export's name and another's image is neither" \
+	"$urbd" unexport "file:$TEST_DIR/b"
+check "--export-name is the name alone" "$urbd" unexport --export-name "file:$TEST_DIR/b"
+check_equal "so the other is there" "$(still_there b)" 67108864
+check "unexport by image" "$urbd" unexport "file:$TEST_DIR/b"
+check_code 1 "and gone then" still_there b
+
 # ---- unexport while the storage holds a request
 
 export_it "file:$TEST_DIR/b" --export-name slow --listen "unix:$TEST_DIR/slow" \

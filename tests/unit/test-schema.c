@@ -214,6 +214,17 @@ static void a_device_excludes_an_image(void **state)
 	refuse("unmap", "{'device':'/dev/x','path':'/a'}", "\"path\"");
 }
 
+static void an_export_goes_by_name_or_image_or_either(void **state)
+{
+	accept("unexport", "{'name':'x'}");
+	accept("unexport", "{'image':'foo'}");
+	accept("unexport", "{'name':'p/foo','pool':'p','image':'foo'}");
+	accept("unexport", "{'type':'null','size':512}");
+	refuse("unexport", "{}", "\"image\"");
+	refuse("unexport", "{'name':'x','pool':'p'}", "\"image\"");
+	refuse("unexport", "{'type':'null'}", "\"size\"");
+}
+
 static void clients_and_users_have_a_form(void **state)
 {
 	static const char *const wrong[] = {
@@ -312,6 +323,7 @@ int main(void)
 		cmocka_unit_test(missing_members_are_named),
 		cmocka_unit_test(members_of_other_types_are_refused),
 		cmocka_unit_test(a_device_excludes_an_image),
+		cmocka_unit_test(an_export_goes_by_name_or_image_or_either),
 		cmocka_unit_test(clients_and_users_have_a_form),
 		cmocka_unit_test(locks_are_a_choice),
 		cmocka_unit_test(options_are_strings_by_name),
