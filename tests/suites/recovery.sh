@@ -7,7 +7,7 @@ export URBD_SOCKET=$TEST_DIR/ctl
 state=$TEST_DIR/state
 
 # Without kernel: records that cannot be followed.
-mkdir -p "$state"
+mkdir -m 700 "$state"
 boot=$(</proc/sys/kernel/random/boot_id)
 record() { # NUMBER BOOT VERSION
 	printf '{"version":%s,"boot":"%s","id":1,"identity":"x","frontend":"ublk","number":%s,"queues":1,"queue_depth":1,
