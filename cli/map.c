@@ -331,6 +331,29 @@ int image_check(struct cli *cli)
 
 /* --- Commands --------------------------------------------------------------------------------- */
 
+/* The image was mapped before, otherwise than this command says; @unmet are names of params. */
+static void note_unmet(const char *device, json_t *unmet)
+{
+	char options[200] = "";
+	json_t *name;
+	size_t i;
+
+	if (json_array_size(unmet) == 0)
+		return;
+	json_array_foreach(unmet, i, name)
+	{
+		size_t at = strlen(options);
+
+		snprintf(options + at, sizeof(options) - at, "%s--%s", i ? ", " : "",
+			 json_is_string(name) ? json_string_value(name) : "");
+	}
+	for (char *at = options; *at; at++)
+		if (*at == '_')
+			*at = '-';
+	note("It is mapped already, as %s, and stays as it is, without what was asked for by %s.",
+	     device, options);
+}
+
 static int run_map(struct cli *cli)
 {
 	cleanup_json json_t *result = NULL;
@@ -345,6 +368,7 @@ static int run_map(struct cli *cli)
 		return code;
 	if (image_call(cli, &result, &err) < 0)
 		return failure(&err);
+	note_unmet(json_text(result, "device"), json_object_get(result, "unmet"));
 	puts(json_text(result, "device"));
 	return EXIT_OK;
 }

@@ -183,6 +183,10 @@ static const struct control_member map_results[] = {
 	{ .name = "existing",
 	  .kind = CONTROL_BOOLEAN,
 	  .doc = "Whether the image was mapped before, and that device is answered." },
+	{ .name = "unmet",
+	  .kind = CONTROL_ARRAY,
+	  .doc = "Of an existing device: the params in which it is not as asked for (`queues`, "
+		 "`queue_depth`, `io_timeout`, `client`, `options`)." },
 	{ .name = "read_only", .kind = CONTROL_BOOLEAN, .doc = "Whether it refuses writes." },
 	{ 0 },
 };
@@ -412,8 +416,9 @@ static const struct control_member version_results[] = {
 
 const struct control_method control_methods[] = {
 	{ .name = "map",
-	  .doc = "Makes an image a block device. An image that is mapped already keeps its device, "
-		 "which is answered.",
+	  .doc = "Makes an image a block device. An image that is mapped already keeps its device "
+		 "as it is, and that is answered; it is refused where `read_only`, `lock` or "
+		 "`frontend` ask for another one.",
 	  .params = { image_names, open_params, map_params },
 	  .results = { map_results },
 	  .errors = "ENOENT (no such pool, image, snapshot, file), EACCES (key or permission), "

@@ -18,11 +18,12 @@
 #define UNDO_TIMEOUT \
 	5 /* seconds that a map which failed waits for the kernel to forget its device */
 
-static json_t *map_result(const struct device *device, bool existing)
+/* @unmet: an array, taken; NULL: the device is new. */
+static json_t *map_result(const struct device *device, json_t *unmet)
 {
-	return json_pack("{s:i, s:s, s:s, s:b, s:b}", "id", device->id, "device",
+	return json_pack("{s:i, s:s, s:s, s:b, s:b, s:o*}", "id", device->id, "device",
 			 device->frontend->device, "frontend", device->frontend->ops->name,
-			 "existing", existing, "read_only", device->read_only);
+			 "existing", unmet != NULL, "read_only", device->read_only, "unmet", unmet);
 }
 
 /* A device for writing that is not exclusive is no answer to who wants it so. */
@@ -40,6 +41,38 @@ static bool lacks_hook(const struct device *existing, const struct map_request *
 	const char *hook = device_quiesce_hook(existing);
 
 	return request->quiesce_hook && (!hook || strcmp(hook, request->quiesce_hook) != 0);
+}
+
+static bool other_frontend(const struct device *existing, const struct map_request *request)
+{
+	return strcmp(request->frontend, "auto") != 0 &&
+	       strcmp(request->frontend, existing->frontend->ops->name) != 0;
+}
+
+static bool differs(unsigned wanted, unsigned have)
+{
+	return wanted != 0 && wanted != have;
+}
+
+/* The params in which an existing device is not as asked for; its data is the same all the same. */
+static json_t *list_unmet(const struct device *existing, const struct map_request *request)
+{
+	const struct frontend_config *config = &existing->frontend->config;
+	json_t *unmet = json_array();
+	struct map_request own;
+
+	device_request(existing, &own);
+	if (differs(request->queues, config->nr_queues))
+		json_array_append_new(unmet, json_string("queues"));
+	if (differs(request->queue_depth, config->depth))
+		json_array_append_new(unmet, json_string("queue_depth"));
+	if (differs(request->io_timeout, own.io_timeout))
+		json_array_append_new(unmet, json_string("io_timeout"));
+	if (request->client && strcmp(request->client, own.client ? own.client : "") != 0)
+		json_array_append_new(unmet, json_string("client"));
+	if (json_object_size(request->options) > 0 && !json_equal(request->options, own.options))
+		json_array_append_new(unmet, json_string("options"));
+	return unmet;
 }
 
 /* With the lock: an image that is mapped already is handed out again, if it is what the caller
@@ -71,7 +104,12 @@ static int answer_existing(const struct device *existing, const struct map_reque
 				 "It is mapped without that --quiesce hook already, as %s. Unmap "
 				 "that first.",
 				 existing->path);
-	*ret = map_result(existing, true);
+	if (other_frontend(existing, request))
+		return error_set(err, -EBUSY,
+				 "It is mapped with %s already, as %s. Unmap that first, or leave "
+				 "out --frontend.",
+				 existing->frontend->ops->name, existing->path);
+	*ret = map_result(existing, list_unmet(existing, request));
 	return 0;
 }
 
@@ -368,7 +406,7 @@ static int map_entered(struct device *device, const struct map_request *request,
 	}
 	device_spec(device, spec);
 	device->mapped_at = time(NULL);
-	*ret = map_result(device, false);
+	*ret = map_result(device, NULL);
 	log_info("%s is mapped as %s%s", spec, device->path,
 		 request->read_only ? ", read-only" : "");
 	device_set_live(device);

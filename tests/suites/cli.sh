@@ -219,6 +219,10 @@ cd "$top"
 
 canned "$mapped" map foo
 check_equal "map prints the device alone" "$status $output" "0 /dev/ublkb3"
+canned "${mapped/false/true,\"unmet\":[\"queues\",\"queue_depth\"]}" map --queues 2 foo
+check_equal "that it was mapped otherwise is noted" "$status $output" \
+	"0 urbd: It is mapped already, as /dev/ublkb3, and stays as it is, without what was asked for by --queues, --queue-depth.
+/dev/ublkb3"
 canned "$mapped" unmap /dev/ublkb3
 check_equal "unmap prints nothing" "$status $output" "0 "
 canned "$(refused EACCES 'The key is wrong.')" map foo
