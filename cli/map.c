@@ -391,6 +391,18 @@ static int take_target(struct cli *cli, const char *text)
 	return text[0] == '/' ? take_device(cli, text) : image_take_spec(cli, text);
 }
 
+/* They are not this daemon's for certain, so whoever wants them gone has to name them. */
+static void note_orphans(json_t *orphans)
+{
+	json_t *path;
+	size_t i;
+
+	json_array_foreach(orphans, i, path) note("%s stays: it waits in the kernel for a server "
+						  "that died, and there is no record of "
+						  "it. 'urbd unmap --force %s' removes it.",
+						  json_string_value(path), json_string_value(path));
+}
+
 static int run_unmap_all(struct cli *cli)
 {
 	cleanup_json json_t *result = NULL;
@@ -398,7 +410,10 @@ static int run_unmap_all(struct cli *cli)
 
 	if (cli->nr_operands > 0 || cli->image)
 		return usage_error(cli, "Name a device or give --all, not both.");
-	return image_call(cli, &result, &err) < 0 ? failure(&err) : EXIT_OK;
+	if (image_call(cli, &result, &err) < 0)
+		return failure(&err);
+	note_orphans(json_object_get(result, "orphans"));
+	return EXIT_OK;
 }
 
 static int run_unmap(struct cli *cli)

@@ -136,7 +136,7 @@ static void print_daemon(json_t *status)
 	if (json_array_size(json_object_get(status, "devices")) == 0)
 		puts("no devices");
 	json_array_foreach(json_object_get(status, "orphans"), i, orphan) printf(
-		"%s: waits in the kernel for a urbdd that died, without a record; urbd unmap "
+		"%s: waits in the kernel for a server that died, without a record; urbd unmap "
 		"--force removes it\n",
 		json_string_value(orphan));
 }

@@ -223,6 +223,10 @@ static const struct control_member unmap_results[] = {
 	{ .name = "devices",
 	  .kind = CONTROL_ARRAY,
 	  .doc = "With `all`, instead: the paths of those that are gone." },
+	{ .name = "orphans",
+	  .kind = CONTROL_ARRAY,
+	  .doc = "With `all`: the paths of devices that a dead server left in the kernel without a "
+		 "record here. They may be another daemon's, and stay until they are named." },
 	{ 0 },
 };
 

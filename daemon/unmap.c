@@ -332,6 +332,7 @@ int devices_unmap_all(struct devices *devices, const struct unmap_request *reque
 	if (r < 0)
 		json_decref(gone);
 	else
-		*ret = json_pack("{s:o}", "devices", gone);
+		*ret = json_pack("{s:o, s:o}", "devices", gone, "orphans",
+				 devices_orphans(devices));
 	return r;
 }

@@ -225,6 +225,8 @@ check_equal "that it was mapped otherwise is noted" "$status $output" \
 /dev/ublkb3"
 canned "$mapped" unmap /dev/ublkb3
 check_equal "unmap prints nothing" "$status $output" "0 "
+canned '"result":{"devices":[],"orphans":["/dev/ublkb7"]}' unmap --all
+check "unmap --all names what it leaves" grep -q '^urbd: /dev/ublkb7 stays: .*unmap --force /dev/ublkb7' <<<"$output"
 canned "$(refused EACCES 'The key is wrong.')" map foo
 check_equal "a refusal is told with exit code 1" "$status $output" "1 urbd: The key is wrong."
 canned "$(refused ENXIO 'rbd/foo is not mapped.')" unmap foo
