@@ -61,6 +61,7 @@ static const struct {
 	{ "reason", "because", 0 },
 	{ "read_only", "read-only", 0 },
 	{ "size", "size", 's' },
+	{ "image_size", "image size", 's' },
 	{ "block_size", "block size", 's' },
 	{ "queues", "queues", 0 },
 	{ "queue_depth", "queue depth", 0 },
@@ -75,6 +76,13 @@ static const struct {
 	{ "quiesce_hook", "quiesce hook", 0 },
 	{ "error", "error", 0 },
 };
+
+/* The image's size is the device's, but after a resize that the kernel could not follow. */
+static bool is_usual(json_t *device, const char *member)
+{
+	return strcmp(member, "image_size") == 0 &&
+	       json_equal(json_object_get(device, member), json_object_get(device, "size"));
+}
 
 static bool worth_showing(json_t *value)
 {
@@ -101,7 +109,7 @@ static void print_row(json_t *device)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		json_t *value = json_object_get(device, rows[i].member);
 
-		if (!worth_showing(value))
+		if (!worth_showing(value) || is_usual(device, rows[i].member))
 			continue;
 		printf("  %-12s ", rows[i].label);
 		print_value(value, rows[i].kind);

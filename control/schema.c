@@ -371,7 +371,9 @@ static const struct control_member status_results[] = {
 		 "serves them; `unmap` with `force` removes them." },
 	{ .name = "devices",
 	  .kind = CONTROL_ARRAY,
-	  .doc = "An object a device, with the members that `list` gives and `size` (bytes), "
+	  .doc = "An object a device, with the members that `list` gives and `size` (bytes of the "
+		 "device), `image_size` (bytes of the image, which differ after a resize that the "
+		 "kernel cannot follow), "
 		 "`block_size` and `optimal_io` (bytes), `queues`, `queue_depth`, `features`, "
 		 "`in_flight` (requests), `mapped_at` (seconds since 1970), `identity`, and of an "
 		 "rbd "

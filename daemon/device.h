@@ -227,8 +227,8 @@ void device_set_reason(struct device *device, const char *reason);
  */
 void device_set_live(struct device *device);
 
-/* follow.c: bytes that the kernel's device has; 0 where it does not tell. */
-uint64_t device_kernel_size(const struct device *device);
+/* follow.c: bytes of the block device at @path; 0 where it does not tell. */
+uint64_t device_kernel_size(const char *path);
 
 /* follow.c: for image_listen(); @data is its device. */
 void device_image_changed(struct image *image, void *data);

@@ -109,13 +109,13 @@ static void *follow_main(void *data)
 	return NULL;
 }
 
-uint64_t device_kernel_size(const struct device *device)
+uint64_t device_kernel_size(const char *path)
 {
 	unsigned long long sectors = 0;
 	char name[64];
 	FILE *file;
 
-	snprintf(name, sizeof(name), "/sys/block/%s/size", device->path + strlen("/dev/"));
+	snprintf(name, sizeof(name), "/sys/block/%s/size", path + strlen("/dev/"));
 	file = fopen(name, "re");
 	if (!file)
 		return 0;
@@ -130,7 +130,8 @@ void device_set_live(struct device *device)
 	struct image *image = device->opened.image;
 	uint64_t size = atomic_load(&image->info.size);
 
-	if (atomic_load(&image->info.gone) || device_kernel_size(device) / SECTOR != size / SECTOR)
+	if (atomic_load(&image->info.gone) ||
+	    device_kernel_size(device->path) / SECTOR != size / SECTOR)
 		device_image_changed(image, device);
 	set_state(device, DEVICE_LIVE);
 }

@@ -186,7 +186,7 @@ static int serve_errors(struct recovery *recovery, struct error *err)
 	struct map_request request;
 	int r;
 
-	r = failed_image_open(device_kernel_size(device), &opened.image, err);
+	r = failed_image_open(device_kernel_size(device->path), &opened.image, err);
 	if (r < 0)
 		return r;
 	if (!claim(device, &opened)) {

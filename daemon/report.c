@@ -26,9 +26,9 @@ static json_t *summary(const struct device *device)
 /* With the lock; the image of a device that is mapping is not its to look at. */
 static void add_image_details(json_t *row, const struct image *image)
 {
-	json_object_update_new(row, json_pack("{s:I, s:i, s:i, s:i}", "size",
-					      (json_int_t)image->info.size, "block_size",
-					      image->info.block_size, "optimal_io",
+	json_object_update_new(row, json_pack("{s:I, s:i, s:i, s:i}", "image_size",
+					      (json_int_t)atomic_load(&image->info.size),
+					      "block_size", image->info.block_size, "optimal_io",
 					      image->info.optimal_io, "in_flight",
 					      atomic_load(&image->in_flight)));
 }
@@ -48,6 +48,8 @@ static void add_frontend_details(json_t *row, const struct frontend *frontend)
 			       json_pack("{s:i, s:i, s:s}", "queues", frontend->config.nr_queues,
 					 "queue_depth", frontend->config.depth, "features",
 					 frontend->features));
+	json_object_set_new(row, "size",
+			    json_integer((json_int_t)device_kernel_size(frontend->device)));
 }
 
 /* With the lock. */
