@@ -73,6 +73,13 @@ extern const struct cli_option format_options[];
 /* map.c: what names an image, and how it is opened; for every command that opens one. */
 extern const struct cli_option image_options[], open_options[];
 
+/* device.c: sets the param "device" to what @path is or links to. */
+void device_take_path(struct cli *cli, const char *path);
+
+/* device.c: the same of a path, or of the image that is mapped, which urbdd is asked for.
+ * CLI_CONTINUE or an exit code. */
+int device_take(struct cli *cli, const char *text);
+
 /* The image (or device) that the command is about; NULL where it was told that there is none. */
 const char *image_operand(struct cli *cli);
 

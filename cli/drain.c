@@ -1,10 +1,6 @@
 /* drain and resume: a device at rest, and on again. */
 #include "cli/cli.h"
 
-#include <stdlib.h>
-
-#include "common/cleanup.h"
-
 static const struct cli_option drain_options[] = {
 	{ .name = "timeout",
 	  .argument = "SECONDS",
@@ -16,20 +12,21 @@ static const struct cli_option drain_options[] = {
 static int run_drain(struct cli *cli)
 {
 	cleanup_json json_t *result = NULL;
-	cleanup_free char *real = NULL;
 	struct error err = ERROR_NONE;
+	int code;
 
 	if (cli->nr_operands == 0)
 		return usage_error(cli, "%s needs %s.", cli->command->name,
 				   cli->command->arguments);
-	real = realpath(cli->operands[0], NULL);
-	json_object_set_new(cli->params, "device", json_string(real ? real : cli->operands[0]));
+	code = device_take(cli, cli->operands[0]);
+	if (code != CLI_CONTINUE)
+		return code;
 	return image_call(cli, &result, &err) < 0 ? failure(&err) : EXIT_OK;
 }
 
 const struct command drain_command = {
 	.name = "drain",
-	.arguments = "DEVICE",
+	.arguments = "DEVICE|IMAGE",
 	.summary = "Finish a device's requests, close its image and hold its I/O.",
 	.details = "The device stays, and who uses it waits. Its image is closed, and can be "
 		   "worked on\n"
@@ -42,7 +39,7 @@ const struct command drain_command = {
 
 const struct command resume_command = {
 	.name = "resume",
-	.arguments = "DEVICE",
+	.arguments = "DEVICE|IMAGE",
 	.summary = "Open the image of a drained device again, and let its I/O go on.",
 	.max_operands = 1,
 	.method = "resume",

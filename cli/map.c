@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "control/schema.h"
 #include "control/secrets.h"
@@ -373,22 +374,16 @@ static int run_map(struct cli *cli)
 	return EXIT_OK;
 }
 
-/* A link to the device, as udev makes them, stands for the device. */
-static int take_device(struct cli *cli, const char *path)
-{
-	cleanup_free char *real = realpath(path, NULL);
-
-	json_object_set_new(cli->params, "device", json_string(real ? real : path));
-	return CLI_CONTINUE;
-}
-
 static int take_target(struct cli *cli, const char *text)
 {
 	if (strncmp(text, "null:", 5) == 0)
 		return usage_error(cli,
 				   "A null image has no name: give its device, which urbd list "
 				   "shows.");
-	return text[0] == '/' ? take_device(cli, text) : image_take_spec(cli, text);
+	if (text[0] != '/')
+		return image_take_spec(cli, text);
+	device_take_path(cli, text);
+	return CLI_CONTINUE;
 }
 
 /* They are not this daemon's for certain, so whoever wants them gone has to name them. */
@@ -416,6 +411,17 @@ static int run_unmap_all(struct cli *cli)
 	return EXIT_OK;
 }
 
+/* What was taken for an image is what a block device of this node is called. */
+static bool is_device_name(const char *text)
+{
+	char path[64];
+	struct stat st;
+
+	return !strchr(text, '/') &&
+	       snprintf(path, sizeof(path), "/dev/%s", text) < (int)sizeof(path) &&
+	       stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+}
+
 static int run_unmap(struct cli *cli)
 {
 	cleanup_json json_t *result = NULL;
@@ -432,6 +438,10 @@ static int run_unmap(struct cli *cli)
 	if (code != CLI_CONTINUE)
 		return code;
 	r = image_call(cli, &result, &err);
+	if (r == -ENXIO && is_device_name(text)) {
+		note("%s Did you mean /dev/%s?", err.text, text);
+		return EXIT_FAILED;
+	}
 	if (r == -ENXIO) {
 		note("%s", err.text);
 		return EXIT_OK;

@@ -173,13 +173,12 @@ static int run_status(struct cli *cli)
 {
 	cleanup_json json_t *status = NULL;
 	struct error err = ERROR_NONE;
+	int code = CLI_CONTINUE;
 
-	if (cli->nr_operands > 0) {
-		cleanup_free char *real = realpath(cli->operands[0], NULL);
-
-		json_object_set_new(cli->params, "device",
-				    json_string(real ? real : cli->operands[0]));
-	}
+	if (cli->nr_operands > 0)
+		code = device_take(cli, cli->operands[0]);
+	if (code != CLI_CONTINUE)
+		return code;
 	if (cli_call(cli, "status", json_incref(cli->params), CALL_TIMEOUT, &status, &err) < 0)
 		return failure(&err);
 	if (cli->json)
@@ -191,7 +190,7 @@ static int run_status(struct cli *cli)
 
 const struct command status_command = {
 	.name = "status",
-	.arguments = "[DEVICE]",
+	.arguments = "[DEVICE|IMAGE]",
 	.summary = "Show the daemon, its devices and exports, or one device, in detail.",
 	.max_operands = 1,
 	.method = "status",

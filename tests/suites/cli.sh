@@ -41,6 +41,7 @@ usage "what to do with 'bar'" unmap /dev/ublkb0 bar
 usage "what to do with 'b'" status a b
 usage "what to do with 'bar'" version bar
 usage 'unmap needs' unmap
+usage 'drain needs DEVICE' drain
 usage 'names no image' map ''
 usage 'names no image' map a/b/c/d
 usage 'names no image' map foo@
@@ -308,6 +309,11 @@ check_says "no file $TEST_DIR/absent" "an absent file is told" "$urbd" map "file
 check_says "no_such_option" "an unknown option is told" \
 	"$urbd" map foo -m 127.0.0.1:1 -K "$TEST_DIR/key" -o no_such_option=1
 check_code 1 "and that ends with 1" "$urbd" status /dev/ublkb77
+for command in status drain resume; do
+	check_says "rbd/foo is not mapped" "urbd $command of an image that is not mapped" "$urbd" $command foo
+	check_equal "fails" "$status" 1
+	usage 'names no image' $command 'foo@'
+done
 check "--debug logs calls" grep -q 'debug: list is done' "$TEST_DIR/urbdd.log"
 check "and why they failed" grep -q 'debug: map failed .*no_such_option' "$TEST_DIR/urbdd.log"
 check_code 1 "and no key" grep -qF 'AQkey==' "$TEST_DIR/urbdd.log"
