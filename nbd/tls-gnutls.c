@@ -18,6 +18,9 @@
 /* Room that a record of plaintext may need beyond its own length. */
 #define RECORD_OVERHEAD 512
 
+/* A name and a key in the file of keys. */
+#define KEY_LINE_MAX 2048
+
 #define PRIORITY     "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 #define PRIORITY_PSK PRIORITY ":+ECDHE-PSK:+DHE-PSK:+PSK"
 
@@ -141,6 +144,53 @@ int nbd_tls_credentials_x509(const char *directory, struct nbd_tls_credentials *
 	return r;
 }
 
+/* "NAME:HEXADECIMAL KEY"; or with '#' the name in hexadecimal. A line without an end is none. */
+static bool is_key(const char *line)
+{
+	const char *colon = strrchr(line, ':');
+	size_t digits = colon ? strspn(colon + 1, "0123456789abcdefABCDEF") : 0;
+
+	return colon > line && digits >= 2 && digits % 2 == 0 &&
+	       colon[1 + digits + strspn(colon + 1 + digits, " \r\n")] == '\0';
+}
+
+/* What the lines hold is not repeated. */
+static int check_lines(FILE *file, const char *path, struct error *err)
+{
+	unsigned keys = 0, number = 1;
+	char line[KEY_LINE_MAX];
+	bool fits = true;
+
+	for (; fits && fgets(line, sizeof(line), file); number++) {
+		bool key = is_key(line);
+
+		keys += key;
+		fits = key || line[0] == '\n';
+	}
+	explicit_bzero(line, sizeof(line));
+	if (!fits)
+		return error_set(err, -EINVAL,
+				 "'%s' is no file of keys: line %u is not NAME:KEY with a "
+				 "hexadecimal key, as psktool writes it",
+				 path, number - 1);
+	if (ferror(file))
+		return error_set(err, -EIO, "cannot read '%s': %s", path, errno_text(errno));
+	return keys > 0 ? 0 : error_set(err, -EINVAL, "'%s' holds no keys", path);
+}
+
+/* gnutls looks into the file when a client comes, and tells nobody what it misses there. */
+static int check_keys(const char *path, struct error *err)
+{
+	FILE *file = fopen(path, "re");
+	int r;
+
+	if (!file)
+		return error_set(err, -errno, "cannot read '%s': %s", path, errno_text(errno));
+	r = check_lines(file, path, err);
+	fclose(file);
+	return r;
+}
+
 int nbd_tls_credentials_psk(const char *file, struct nbd_tls_credentials **ret, struct error *err)
 {
 	cleanup_credentials struct nbd_tls_credentials *credentials = credentials_new(PRIORITY_PSK);
@@ -148,8 +198,9 @@ int nbd_tls_credentials_psk(const char *file, struct nbd_tls_credentials **ret, 
 
 	if (!credentials || gnutls_psk_allocate_server_credentials(&credentials->psk) < 0)
 		return error_set(err, -ENOMEM, "out of memory");
-	if (access(file, R_OK) < 0)
-		return error_set(err, -errno, "cannot read '%s': %s", file, errno_text(errno));
+	r = check_keys(file, err);
+	if (r < 0)
+		return r;
 	r = gnutls_psk_set_server_credentials_file(credentials->psk, file);
 	if (r < 0)
 		return error_set(err, -EINVAL, "'%s' holds no keys: %s", file, gnutls_strerror(r));

@@ -124,6 +124,18 @@ check "a key: a client with it is served" nbdinfo --size "$keyed&tls-psk-file=$p
 sed 's/:.*/:0011223344556677/' "$pki/keys.psk" >"$pki/wrong.psk"
 check_code 1 "a key: a client with another is refused" \
 	nbdinfo --size "$keyed&tls-psk-file=$pki/wrong.psk"
+wrong_keys() { # PATTERN WHAT
+	check_says "$1" "$2" "$urbd" export "file:$TEST_DIR/b" --listen "unix:$TEST_DIR/wrong" \
+		--tls-keys "$TEST_DIR/wrong.keys"
+	check_equal "and nothing is served" "$(ls "$TEST_DIR/wrong" 2>/dev/null)" ''
+}
+head -c 1M /dev/zero >"$TEST_DIR/wrong.keys"
+wrong_keys 'line 1 is not NAME:KEY' "what is no file of keys is refused"
+: >"$TEST_DIR/wrong.keys"
+wrong_keys 'holds no keys' "nor is an empty one"
+{ cat "$pki/keys.psk" && echo "bob:SECRET"; } >"$TEST_DIR/wrong.keys"
+wrong_keys 'line 2 is not NAME:KEY' "one line that is none is told"
+check_code 1 "without what it holds" grep -q SECRET - "$TEST_DIR/urbdd.log" <<<"$output"
 check "unexport what asks for certificates" "$urbd" unexport --export-name certified
 check "unexport what asks for a key" "$urbd" unexport --export-name keyed
 
