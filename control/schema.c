@@ -339,7 +339,8 @@ static const struct control_member unexport_params[] = {
 	  .min = 1,
 	  .max = TIMEOUT_MAX,
 	  .fallback = "`30`",
-	  .doc = "Seconds that requests in flight may take; what is left is cut off then." },
+	  .doc = "Seconds that requests in flight may take; what is left is cut off then. With "
+		 "`force`: how long to wait until the storage has answered them." },
 	{ 0 },
 };
 

@@ -28,6 +28,9 @@
 /* How long clients get to finish when the daemon ends. */
 #define STOP_GRACE 5
 
+/* How much longer than its clients an image may take to close. */
+#define CLOSE_GRACE 1
+
 enum export_state { EXPORT_OPENING, EXPORT_LIVE, EXPORT_STOPPING };
 
 static const char *const state_names[] = { "opening", "live", "stopping" };
@@ -443,10 +446,13 @@ static bool is_awaited(struct exports *exports, unsigned long id)
 	return false;
 }
 
-/* With the lock. Clients get the time that was given, closing the image a little more. */
-static int await_end(struct exports *exports, unsigned long id, unsigned timeout, struct error *err)
+/* With the lock. Clients get the time that was given, closing the image a little more; all of the
+ * time is the image's where clients get none. */
+static int await_end(struct exports *exports, unsigned long id,
+		     const struct unexport_request *request, struct error *err)
 {
-	struct timespec deadline = deadline_in(timeout + STOP_GRACE);
+	unsigned grace = request->force ? 0 : CLOSE_GRACE;
+	struct timespec deadline = deadline_in(request->timeout + grace);
 
 	while (is_awaited(exports, id))
 		if (pthread_cond_timedwait(&exports->changed, &exports->lock, &deadline) ==
@@ -473,7 +479,7 @@ int exports_remove(struct exports *exports, const struct unexport_request *reque
 		r = end_or_join(export, request, err);
 	}
 	if (r == 0)
-		r = await_end(exports, id, request->timeout, err);
+		r = await_end(exports, id, request, err);
 	pthread_mutex_unlock(&exports->lock);
 	if (r < 0)
 		json_decref(result);
