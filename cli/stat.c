@@ -211,12 +211,26 @@ static void fill_values(json_t *row, json_t *before, double *values)
 	memcpy(values, all, sizeof(all));
 }
 
+/* By its URI where another export, at another address, has its name. */
+static const char *shown_name(json_t *rows, json_t *row)
+{
+	json_t *other;
+	size_t i;
+
+	json_array_foreach(rows, i, other)
+	{
+		if (other != row && strcmp(name_of(other), name_of(row)) == 0)
+			return json_text(row, "uri");
+	}
+	return name_of(row);
+}
+
 static int name_width(json_t *rows)
 {
 	size_t width = NAME_WIDTH, i;
 	json_t *row;
 
-	json_array_foreach(rows, i, row) width = MAX(width, strlen(name_of(row)));
+	json_array_foreach(rows, i, row) width = MAX(width, strlen(shown_name(rows, row)));
 	return (int)width;
 }
 
@@ -228,12 +242,12 @@ static void print_head(int width)
 	putchar('\n');
 }
 
-static void print_row(json_t *row, json_t *before, int width)
+static void print_row(const char *name, json_t *row, json_t *before, int width)
 {
 	double values[NR_COLUMNS];
 
 	fill_values(row, before, values);
-	printf("%-*s", width, name_of(row));
+	printf("%-*s", width, name);
 	/* What is left of the rates may come out as -0. */
 	for (size_t i = 0; i < NR_COLUMNS; i++)
 		printf(" %*.*f", NUMBER_WIDTH, columns[i].digits, values[i] > 0 ? values[i] : 0.0);
@@ -247,7 +261,8 @@ static void print_plain(json_t *rows, json_t *before)
 	size_t i;
 
 	print_head(width);
-	json_array_foreach(rows, i, row) print_row(row, find_before(before, row), width);
+	json_array_foreach(rows, i, row)
+		print_row(shown_name(rows, row), row, find_before(before, row), width);
 }
 
 /* --- The command ------------------------------------------------------------------------------ */

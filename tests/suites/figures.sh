@@ -137,6 +137,11 @@ check_equal "a read took what the storage took" \
 	"$("$urbd" stat slow | column r_await | awk '{print ($1 >= 20)}')" 1
 check_equal "99 of 100 took no more than p99" \
 	"$("$urbd" stat slow | column p99 | awk '{print ($1 >= 20)}')" 1
+"$urbd" export null:1G --export-name plain --listen "unix:$TEST_DIR/second" >/dev/null
+check_equal "two of one name, at two addresses, are told apart" \
+	"$("$urbd" stat plain | awk '{print $1}' | xargs)" \
+	"device nbd+unix:///plain?socket=$TEST_DIR/nbd nbd+unix:///plain?socket=$TEST_DIR/second"
+"$urbd" unexport "nbd+unix:///plain?socket=$TEST_DIR/second"
 check_says 'not exported' "an export that is not there" "$urbd" stat nothing
 check_says 'not mapped' "a device that is not there" "$urbd" stat /dev/nothing
 check_code 2 "--interval wants a time" "$urbd" stat --interval 0
