@@ -51,7 +51,7 @@ struct cli {
 	const char *socket; /* NULL: the environment's or the default one */
 	json_t *params;	    /* of the command's method, as far as options set them */
 	const char *image;  /* --image */
-	bool json, pretty;
+	bool json, pretty, more;
 	unsigned interval; /* stat: seconds between two looks; 0: one look */
 	bool help;
 	char *const *operands;

@@ -1,4 +1,5 @@
-/* status: the daemon and its devices, for people and (json, as urbdd answers) for programs. */
+/* status: the daemon, its devices and exports, for people and (json, as urbdd answers) for
+ * programs. */
 #include "cli/cli.h"
 
 #include <stdio.h>
@@ -36,12 +37,27 @@ static void print_time(json_int_t seconds)
 		fputs(text, stdout);
 }
 
+static void print_pairs(json_t *object)
+{
+	const char *name, *comma = "";
+	json_t *value;
+
+	json_object_foreach(object, name, value)
+	{
+		printf("%s%s=%s", comma, name,
+		       json_is_string(value) ? json_string_value(value) : "");
+		comma = ",";
+	}
+}
+
 static void print_value(json_t *value, char kind)
 {
 	if (json_is_string(value))
 		fputs(json_string_value(value), stdout);
 	else if (json_is_boolean(value))
 		fputs(json_is_true(value) ? "yes" : "no", stdout);
+	else if (json_is_object(value))
+		print_pairs(value);
 	else if (kind == 's')
 		print_size(json_integer_value(value));
 	else if (kind == 't')
@@ -52,10 +68,12 @@ static void print_value(json_t *value, char kind)
 
 /* --- Devices and exports ---------------------------------------------------------------------- */
 
-static const struct {
+struct row {
 	const char *member, *label;
 	char kind; /* of an integer: 's' bytes, 't' seconds since 1970, else a number */
-} rows[] = {
+};
+
+static const struct row device_rows[] = {
 	{ "state", "state", 0 },
 	{ "frontend", "frontend", 0 },
 	{ "reason", "because", 0 },
@@ -70,51 +88,77 @@ static const struct {
 	{ "cluster", "cluster", 0 },
 	{ "user", "user", 0 },
 	{ "client", "client", 0 },
+	{ "sharing", "sharing", 0 },
+	{ "lock", "lock", 0 },
+	{ "io_timeout", "I/O timeout", 0 },
+	{ "options", "options", 0 },
 	{ "mapped_at", "mapped at", 't' },
+	{ "quiesce_hook", "quiesce hook", 0 },
+	{ "error", "error", 0 },
+	{ 0 },
+};
+
+static const struct row export_rows[] = {
+	{ "state", "state", 0 },
+	{ "reason", "because", 0 },
+	{ "read_only", "read-only", 0 },
 	{ "tls", "TLS", 0 },
 	{ "clients", "clients", 0 },
 	{ "quiesce_hook", "quiesce hook", 0 },
-	{ "error", "error", 0 },
+	{ 0 },
 };
 
-/* The image's size is the device's, but after a resize that the kernel could not follow. */
-static bool is_usual(json_t *device, const char *member)
+/* The image's size is the device's, but after a resize that the kernel could not follow; and there
+ * is a timeout where one was given. */
+static bool is_usual(json_t *object, const char *member)
 {
-	return strcmp(member, "image_size") == 0 &&
-	       json_equal(json_object_get(device, member), json_object_get(device, "size"));
+	json_t *value = json_object_get(object, member);
+
+	if (strcmp(member, "image_size") == 0)
+		return json_equal(value, json_object_get(object, "size"));
+	return strcmp(member, "io_timeout") == 0 && json_integer_value(value) == 0;
 }
 
 static bool worth_showing(json_t *value)
 {
 	if (json_is_string(value))
 		return *json_string_value(value);
-	return json_is_integer(value) || json_is_boolean(value);
+	return json_is_integer(value) || json_is_boolean(value) || json_object_size(value) > 0;
 }
 
-/* A device's path, or an export's URI. */
-static const char *place_of(json_t *row)
+static void print_rows(json_t *object, const struct row *rows)
 {
-	const char *path = json_text(row, "device"), *uri = json_text(row, "uri");
+	for (; rows->member; rows++) {
+		json_t *value = json_object_get(object, rows->member);
 
-	if (*path)
-		return path;
-	return *uri ? uri : "(no device yet)";
-}
-
-static void print_row(json_t *device)
-{
-	cleanup_free char *spec = spec_format(device);
-
-	printf("%s: %s\n", place_of(device), spec ? spec : "");
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		json_t *value = json_object_get(device, rows[i].member);
-
-		if (!worth_showing(value) || is_usual(device, rows[i].member))
+		if (!worth_showing(value) || is_usual(object, rows->member))
 			continue;
-		printf("  %-12s ", rows[i].label);
-		print_value(value, rows[i].kind);
+		printf("  %-12s ", rows->label);
+		print_value(value, rows->kind);
 		putchar('\n');
 	}
+}
+
+static void print_device(json_t *device)
+{
+	cleanup_free char *spec = spec_format(device);
+	const char *path = json_text(device, "device");
+
+	printf("%s: %s\n", *path ? path : "(no device yet)", spec ? spec : "");
+	print_rows(device, device_rows);
+}
+
+static void print_export(json_t *export)
+{
+	cleanup_free char *spec = spec_format(export);
+	const char *uri = json_text(export, "uri");
+
+	if (*uri)
+		printf("%s: %s\n", uri, spec ? spec : "");
+	else
+		printf("%s at %s: %s\n", json_text(export, "name"), json_text(export, "listen"),
+		       spec ? spec : "");
+	print_rows(export, export_rows);
 }
 
 /* --- The daemon ------------------------------------------------------------------------------- */
@@ -141,8 +185,9 @@ static void print_daemon(json_t *status)
 	       queues, queues == 1 ? "" : "s");
 	json_object_foreach(json_object_get(status, "frontends"), name, frontend)
 		print_frontend(name, frontend);
-	if (json_array_size(json_object_get(status, "devices")) == 0)
-		puts("no devices");
+	if (json_array_size(json_object_get(status, "devices")) == 0 &&
+	    json_array_size(json_object_get(status, "exports")) == 0)
+		puts("no devices and no exports");
 	json_array_foreach(json_object_get(status, "orphans"), i, orphan) printf(
 		"%s: waits in the kernel for a server that died, without a record; urbd unmap "
 		"--force removes it\n",
@@ -151,21 +196,21 @@ static void print_daemon(json_t *status)
 
 static void print_plain(json_t *status, bool daemon)
 {
-	json_t *row;
+	json_t *device, *export;
 	size_t i;
 
 	if (daemon)
 		print_daemon(status);
-	json_array_foreach(json_object_get(status, "devices"), i, row)
+	json_array_foreach(json_object_get(status, "devices"), i, device)
 	{
 		if (daemon || i > 0)
 			putchar('\n');
-		print_row(row);
+		print_device(device);
 	}
-	json_array_foreach(json_object_get(status, "exports"), i, row)
+	json_array_foreach(json_object_get(status, "exports"), i, export)
 	{
 		putchar('\n');
-		print_row(row);
+		print_export(export);
 	}
 }
 
@@ -191,7 +236,7 @@ static int run_status(struct cli *cli)
 const struct command status_command = {
 	.name = "status",
 	.arguments = "[DEVICE|IMAGE]",
-	.summary = "Show the daemon, its devices and exports, or one device, in detail.",
+	.summary = "Show the daemon with its devices and exports, or one device, in detail.",
 	.max_operands = 1,
 	.method = "status",
 	.options = { format_options },

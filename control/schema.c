@@ -377,13 +377,13 @@ static const struct control_member status_results[] = {
 		 "kernel cannot follow), "
 		 "`block_size` and `optimal_io` (bytes), `queues`, `queue_depth`, `features`, "
 		 "`in_flight` (requests), `mapped_at` (seconds since 1970), `identity`, and of an "
-		 "rbd "
-		 "image `cluster` (fsid), `user`, `client` (its address) and `quiesce_hook`; "
-		 "`reason` says why a "
-		 "device waits or has failed." },
+		 "rbd image `cluster` (fsid), `user`, `client` (its address, while there is one), "
+		 "`quiesce_hook`, and as it was mapped `lock`, `sharing` (the param `client`), "
+		 "`io_timeout` (0: none) and `options`; `reason` says why a device waits or has "
+		 "failed." },
 	{ .name = "exports",
 	  .kind = CONTROL_ARRAY,
-	  .doc = "Where no device was asked for: what `list` gives of exports." },
+	  .doc = "Without `device`: the exports, as `list` gives them." },
 	{ 0 },
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control/schema.h"
 #include "daemon/client_pool.h"
 #include "daemon/frontends.h"
 #include "daemon/stat.h"
@@ -33,13 +34,33 @@ static void add_image_details(json_t *row, const struct image *image)
 					      atomic_load(&image->in_flight)));
 }
 
-static void add_client_details(json_t *row, const struct rbd_client *client)
+/* The param "client" where there is none. */
+static json_t *sharing(const char *client)
 {
-	const char *user = rbd_client_user(client), *dot = strchr(user, '.');
+	return client ? json_string(client) : json_sprintf("pool:%d", CONTROL_CLIENTS_DEFAULT);
+}
 
-	json_object_update_new(row, json_pack("{s:s, s:s, s:s}", "cluster", rbd_client_fsid(client),
-					      "user", dot ? dot + 1 : user, "client",
-					      rbd_client_address(client)));
+/* "rbd:FSID/..." */
+static void add_cluster(json_t *row, const char *identity)
+{
+	const char *fsid = strncmp(identity, "rbd:", 4) == 0 ? identity + 4 : "";
+
+	json_object_set_new(row, "cluster", json_stringn(fsid, strcspn(fsid, "/")));
+}
+
+/* How the image is reached, whether it is open or not. No key is in it. */
+static void add_access(json_t *row, const struct device *device)
+{
+	struct map_request access;
+
+	device_request(device, &access);
+	if (strcmp(access.names.type, "rbd") != 0)
+		return;
+	add_cluster(row, device->identity);
+	json_object_update_new(row, json_pack("{s:s*, s:s, s:o, s:i, s:O*}", "user", access.user,
+					      "lock", access.lock, "sharing",
+					      sharing(access.client), "io_timeout",
+					      (int)access.io_timeout, "options", access.options));
 }
 
 static void add_frontend_details(json_t *row, const struct frontend *frontend)
@@ -60,12 +81,15 @@ static json_t *details(const struct device *device)
 	json_object_set_new(row, "identity", json_string(device->identity));
 	if (device_quiesce_hook(device))
 		json_object_set_new(row, "quiesce_hook", json_string(device_quiesce_hook(device)));
+	add_access(row, device);
 	if (*device->reason)
 		json_object_set_new(row, "reason", json_string(device->reason));
 	if (device->state == DEVICE_MAPPING || !device->frontend)
 		return row;
 	if (device->opened.client)
-		add_client_details(row, pooled_client_rbd(device->opened.client));
+		json_object_set_new(
+			row, "client",
+			json_string(rbd_client_address(pooled_client_rbd(device->opened.client))));
 	json_object_set_new(row, "mapped_at", json_integer(device->mapped_at));
 	add_image_details(row, device->opened.image);
 	add_frontend_details(row, device->frontend);

@@ -240,6 +240,18 @@ canned 'nonsense' list
 check_equal "what is no answer is told" "$status ${output%%;*}" \
 	"1 urbd: What answers at the socket does not speak urbdd's protocol"
 
+canned '"result":{"version":"1","pid":2,"queues":1,"frontends":{},"orphans":[],"devices":[{"device":"/dev/ublkb3","type":"rbd","pool":"rbd","image":"foo","state":"quiesced","size":4096,"image_size":8192,"cluster":"abc","user":"kube","lock":"auto","sharing":"pool:4","io_timeout":0,"options":{"rbd_cache":"false","x":"1"}}]}' status
+check_equal "status shows how an image was mapped" "$(grep -A 20 '^/dev' <<<"$output")" "\
+/dev/ublkb3: rbd/foo
+  state        quiesced
+  size         4 KiB (4096 bytes)
+  image size   8 KiB (8192 bytes)
+  cluster      abc
+  user         kube
+  sharing      pool:4
+  lock         auto
+  options      rbd_cache=false,x=1"
+
 devices='"result":{"devices":[
 {"id":0,"type":"rbd","pool":"rbd","namespace":"","image":"foo","snapshot":"","device":"/dev/ublkb0","frontend":"ublk","state":"live","read_only":false},
 {"id":11,"type":"rbd","pool":"kube","namespace":"team","image":"a-long-name","snapshot":"s1","device":"/dev/nbd0","frontend":"nbd","state":"live","read_only":true},
@@ -259,10 +271,17 @@ check_equal "showmapped is list" "$output" "$table"
 canned "$devices" list --format=json
 check_equal "list prints the field's members as json" \
 	"$(python3 -c 'import json,sys; print(json.loads(sys.argv[1])[1])' "$output")" \
-	"{'id': 11, 'pool': 'kube', 'namespace': 'team', 'image': 'a-long-name', 'snap': 's1', 'device': '/dev/nbd0', 'frontend': 'nbd'}"
+	"{'id': 11, 'pool': 'kube', 'namespace': 'team', 'image': 'a-long-name', 'snap': 's1', 'device': '/dev/nbd0', 'frontend': 'nbd', 'state': 'live', 'read_only': True}"
 check_equal "on one line" "$(wc -l <<<"$output")" 1
 canned "$devices" list --format json --pretty-format
 check_equal "--pretty-format breaks lines" "$(($(wc -l <<<"$output") > 20))" 1
+canned "${devices/live/quiesced}" list --long
+check_equal "list --long has more columns" "$output" "\
+id  pool  namespace  image           snap  device       frontend  access  state     clients
+0   rbd              foo             -     /dev/ublkb0  ublk      rw      quiesced  -
+11  kube  team       a-long-name     s1    /dev/nbd0    nbd       ro      live      -
+2                    file:/srv/disk  -     /dev/ublkb2  ublk      rw      live      -
+3                    null:4096       -     /dev/ublkb3  ublk      rw      live      -"
 canned '"result":{"devices":[]}' list
 check_equal "list prints nothing when nothing is mapped" "$status [$output]" "0 []"
 canned '"result":{"devices":[]}' list --format json
@@ -299,6 +318,7 @@ check "urbd version asks the daemon" "$urbd" version
 check_equal "both versions are told" "$(cut -d' ' -f1 <<<"$output" | xargs)" "urbd urbdd"
 check "urbd status" "$urbd" status
 check "it tells the daemon's pid" grep -q "pid $daemon" <<<"$output"
+check "and that it serves nothing" grep -q '^no devices and no exports$' <("$urbd" status)
 check "urbd status --format json is json" \
 	bash -o pipefail -c '"$1" status --format json | python3 -m json.tool' - "$urbd"
 run "$urbd" unmap /dev/ublkb77

@@ -71,6 +71,9 @@ check_says 'no address' "TCP needs an address" "$urbd" export null:1G --listen :
 export_it "file:$TEST_DIR/b" --export-name bee
 check "start-up's address serves by name" nbdinfo --size "nbd+unix:///bee?socket=$TEST_DIR/all"
 check "list shows exports" grep -q "$TEST_DIR/b.*nbd+unix:///bee" <("$urbd" list)
+check "list --long shows who uses them" grep -qE '/own +export +rw +live +0$' <("$urbd" list --long)
+check "status shows them, too" grep -A 4 "^nbd+unix:///bee?socket=$TEST_DIR/all: file:$TEST_DIR/b" <("$urbd" status)
+check_equal "with what they are" "$(xargs <<<"${output#*$'\n'}")" "state live read-only no TLS no clients 0"
 check "list shows them as json" grep -q '"uri":"nbd+unix:///bee' <("$urbd" list --format json)
 export_it null:1G --listen 127.0.0.1:0
 check_equal "TCP" "$(near_cluster nbdinfo --size "$uri")" 1073741824
