@@ -311,9 +311,33 @@ static void abandon_connect(struct bounded *bounded)
 	free(job);
 }
 
+/* Whether the file has the user's section: a keyring of somebody else is no key. */
+static bool keyring_has(const char *path, const char *user)
+{
+	FILE *file = fopen(path, "re");
+	size_t length = strlen(user);
+	bool found = false;
+	char line[512];
+
+	while (file && !found && fgets(line, sizeof(line), file)) {
+		const char *at = line + strspn(line, " \t");
+
+		found = at[0] == '[' && strncmp(at + 1, user, length) == 0 && at[1 + length] == ']';
+	}
+	explicit_bzero(line, sizeof(line));
+	if (file)
+		fclose(file);
+	return found;
+}
+
 static int explain_refusal(const struct rbd_client *client, const struct rbd_client_config *config,
 			   int code, struct error *err)
 {
+	if (!config->key && config->keyring && !keyring_has(config->keyring, client->user))
+		return error_set(err, code,
+				 "The keyring %s has no key of %s: give the one that 'ceph auth "
+				 "get %s' writes, or another user.",
+				 config->keyring, client->user, client->user);
 	if (config->key || config->keyring)
 		return error_set(
 			err, code,

@@ -1,5 +1,6 @@
 #include "image/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -257,7 +258,7 @@ static int refuse(const char *path, int code, struct error *err)
 	case -EPERM:
 		return error_set(err, code, "No permission to open %s.", path);
 	case -EROFS:
-		return error_set(err, code, "%s is read-only: map it with --read-only.", path);
+		return error_set(err, code, "%s cannot be written: give --read-only.", path);
 	case -EBUSY:
 		return error_set(err, code,
 				 "%s is in use, by a mount or another device: unmount it first.",
@@ -265,6 +266,24 @@ static int refuse(const char *path, int code, struct error *err)
 	default:
 		return error_set(err, code, "Cannot open %s: %s.", path, errno_text(code));
 	}
+}
+
+/* Whether this process has the file open otherwise than by @fd. */
+static bool is_open_here(int fd)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct stat own = { 0 }, st;
+	struct dirent *entry;
+	bool found = false;
+
+	if (!dir)
+		return false;
+	(void)!fstat(fd, &own);
+	while (!found && (entry = readdir(dir)) != NULL)
+		found = atoi(entry->d_name) != fd && fstat(atoi(entry->d_name), &st) == 0 &&
+			st.st_dev == own.st_dev && st.st_ino == own.st_ino;
+	closedir(dir);
+	return found;
 }
 
 /* A file that another one writes is not ours to touch; one that others read is not ours to write.
@@ -280,7 +299,8 @@ static int lock(int fd, const char *path, bool read_only, struct error *err)
 		return 0;
 	if (errno != EAGAIN && errno != EACCES)
 		return error_set(err, -errno, "Cannot lock %s: %s.", path, errno_text(errno));
-	return error_set(err, -EBUSY, "%s is locked: another program has it open%s.", path,
+	return error_set(err, -EBUSY, "%s is locked: %s has it open%s.", path,
+			 is_open_here(fd) ? "this very urbdd" : "another program",
 			 read_only ? " for writing" : "");
 }
 

@@ -106,7 +106,7 @@ static int explain_caps(struct open_job *job, int code)
 				 user, job->path, job->pool);
 	return error_set(&job->error, code,
 			 "%s may not write to %s: give it the caps mon 'profile rbd' and osd "
-			 "'profile rbd pool=%s', or map it read-only.",
+			 "'profile rbd pool=%s', or use it read-only.",
 			 user, job->path, job->pool);
 }
 
@@ -119,7 +119,7 @@ static int explain_open(struct open_job *job, rados_ioctx_t ioctx, int code)
 	case -EACCES:
 		return explain_caps(job, code);
 	case -EROFS:
-		return error_set(&job->error, code, "%s cannot be written: map it read-only.",
+		return error_set(&job->error, code, "%s cannot be written: use it read-only.",
 				 job->path);
 	case -ESHUTDOWN:
 		return error_set(
@@ -328,8 +328,7 @@ static int open_pool(struct open_job *job, struct rbd_image *rbd)
 static int explain_gone(struct open_job *job)
 {
 	return error_set(&job->error, -ESTALE,
-			 "The image that was %s is gone; one that bears its name now is another. "
-			 "Unmap the device: what was not written yet is lost.",
+			 "The image that was %s is gone; one that bears its name now is another.",
 			 job->path);
 }
 

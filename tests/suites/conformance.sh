@@ -105,7 +105,7 @@ with nodata
 refuses "EPERM: client.nodata may not write to rbd/whole" "a user without caps" rbd/whole "${user[@]}"
 refuses "EPERM: client.nodata may not read" "even to read" rbd/whole --read-only "${user[@]}"
 with readonly
-refuses "EPERM: .* or map it read-only" "writing without caps" rbd/whole "${user[@]}"
+refuses "EPERM: .* or use it read-only" "writing without caps" rbd/whole "${user[@]}"
 check "a reader may read" near_cluster "$conformance" open rbd/whole --read-only "${user[@]}"
 
 WRONG_KEY=AQBmCxVpAAAAABAAC2kqKqMHbFPhZxj3lUvA3Q==

@@ -78,6 +78,31 @@ check "list shows them as json" grep -q '"uri":"nbd+unix:///bee' <("$urbd" list 
 export_it null:1G --listen 127.0.0.1:0
 check_equal "TCP" "$(near_cluster nbdinfo --size "$uri")" 1073741824
 
+check_says 'this very urbdd has it open' "a file that is exported is nobody else's, here" \
+	"$urbd" export "file:$TEST_DIR/b" --export-name again
+flock_file() { # as a program does that locks what it opens
+	exec $python3 -c '
+import fcntl, os, struct, sys, time
+fd = os.open(sys.argv[1], os.O_RDWR)
+fcntl.lockf(fd, fcntl.LOCK_EX)
+print("ready", flush=True)
+time.sleep(60)' "$TEST_DIR/d"
+}
+flock_file >"$TEST_DIR/locked" & client=$!
+eventually 60 grep -q ready "$TEST_DIR/locked" || not_ok "a program locks a file"
+check_says 'another program has it open' "nor one that a program holds" \
+	"$urbd" export "file:$TEST_DIR/d" --export-name held
+kill $client
+wait $client 2>/dev/null || true
+ln -s d "$TEST_DIR/link"
+export_it "file:$TEST_DIR/link" --export-name linked
+check "a file by a link" "$urbd" unexport "file:$TEST_DIR/link"
+check_code 1 "is that file" nbdinfo "nbd+unix:///linked?socket=$TEST_DIR/all"
+printf '[client.other]\n\tkey = AQBAMo1VqE1OMhAAVpERPcyQU5pzU6IOJ22x1w==\n' >"$TEST_DIR/keyring"
+check_says "keyring .* has no key of client.$CLIENT" "a keyring of somebody else is told" \
+	"$urbd" export "$POOL/foo" --monitors "$MONITORS" --id "$CLIENT" --keyring "$TEST_DIR/keyring"
+check_code 1 "without its key" grep -q AQBAMo - "$TEST_DIR/urbdd.log" <<<"$output"
+
 # ---- limits and rights
 
 holds_connections() { # NUMBER URI: so many, and no more
