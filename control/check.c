@@ -172,9 +172,10 @@ static int refuse(json_t *params, const char *type, const char *const *names, st
 	return 0;
 }
 
-static const char *const rbd_only[] = { "pool",	    "namespace", "image",   "snapshot", "user",
-					"monitors", "key",	 "keyring", "conf",	"options",
-					"client",   "lock",	 NULL };
+static const char *const rbd_only[] = { "pool",	      "namespace", "image",  "snapshot",
+					"user",	      "monitors",  "key",    "keyring",
+					"conf",	      "options",   "client", "lock",
+					"io_timeout", NULL };
 
 static int check_image(json_t *params, struct error *err)
 {

@@ -11,6 +11,8 @@
 #include "common/cleanup.h"
 #include "common/parse.h"
 
+#define NULL_SIZE_MIN 512 /* a block */
+
 #define HOW_TO_WRITE "write [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT], file:PATH or null:SIZE."
 
 /* --- Paths ------------------------------------------------------------------------------------ */
@@ -74,7 +76,10 @@ static int parse_file(const char *path, json_t **ret, struct error *err)
 
 	if (!*path)
 		return error_set(err, -EINVAL, "file: names no file; write file:PATH.");
-	absolute = path_absolute(path);
+	/* Links lead to the file, so that it has one name however it is written. */
+	absolute = realpath(path, NULL);
+	if (!absolute)
+		absolute = path_absolute(path);
 	if (!absolute)
 		return no_memory(err);
 	return answer(json_pack("{ss ss}", "type", "file", "path", absolute), ret, err);
@@ -88,6 +93,10 @@ static int parse_null(const char *text, json_t **ret, struct error *err)
 		return error_set(err, -EINVAL,
 				 "null:%s has no size; write null:SIZE, for example null:1G.",
 				 text);
+	if (size < NULL_SIZE_MIN)
+		return error_set(err, -EINVAL,
+				 "null:%s is too small: it takes %d bytes at least, as in null:1G.",
+				 text, NULL_SIZE_MIN);
 	return answer(json_pack("{ss sI}", "type", "null", "size", (json_int_t)size), ret, err);
 }
 

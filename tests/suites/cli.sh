@@ -49,7 +49,9 @@ usage 'names no image' unmap p//foo
 usage 'file: names no file' map file:
 usage 'null:1X has no size' map null:1X
 usage 'null image has no name' unmap null:1G
-usage '"size"' map null:1
+usage 'null:1 is too small' map null:1
+usage '"io_timeout" does not go' map --io-timeout 5 null:1M
+usage '"io_timeout" does not go' export --io-timeout 5 file:/x
 usage 'not valid UTF-8' map $'f\xff'
 usage 'image once' map --image foo bar
 usage 'pool is given twice' map --pool a b/foo

@@ -51,11 +51,19 @@ static void rbd_specs_are_parsed(void **state)
 static void wrong_specs_are_refused(void **state)
 {
 	static const char *const wrong[] = {
-		"",	     "/",	 "p/",	      "/foo",	 "p//foo",
-		"p/n/",	     "//foo",	 "p/n/foo/x", "@",	 "foo@",
-		"@s",	     "p/@s",	 "foo@s@t",   "foo@s/t", "p@x/foo",
-		"p/n@x/foo", "file:",	 "null:",     "null:x",	 "null:0",
-		"null:-1",   "null:1 G", "null:16E",  "f\xff",	 "null:9223372036854775808",
+		"",	    "/",
+		"p/",	    "/foo",
+		"p//foo",   "p/n/",
+		"//foo",    "p/n/foo/x",
+		"@",	    "foo@",
+		"@s",	    "p/@s",
+		"foo@s@t",  "foo@s/t",
+		"p@x/foo",  "p/n@x/foo",
+		"file:",    "null:",
+		"null:x",   "null:0",
+		"null:511", "null:-1",
+		"null:1 G", "null:16E",
+		"f\xff",    "null:9223372036854775808",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
@@ -96,6 +104,10 @@ static void file_paths_become_absolute(void **state)
 	expect("file:sub//disk", expected);
 	snprintf(expected, sizeof(expected), "type=file path=%s/no/such/disk ", directory);
 	expect("file:no/such/disk", expected);
+	assert_int_equal(symlink("sub", "other"), 0);
+	snprintf(expected, sizeof(expected), "type=file path=%s/sub ", directory);
+	expect("file:other", expected);
+	assert_int_equal(unlink("other"), 0);
 	assert_int_equal(unlink("link"), 0);
 	assert_int_equal(rmdir("sub"), 0);
 	assert_int_equal(chdir("/"), 0);
