@@ -233,6 +233,9 @@ int main(int argc, char **argv)
 	log_open("urbdd", options.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 	secrets_guard_json();
 	daemon.signal_fd = block_signals();
+	if (geteuid() != 0)
+		log_warning(
+			"This is not root: exports can be served, but block devices take root.");
 	serve_memory_reclaim();
 	descriptors_raise();
 	if (start(&daemon, &options, &err) < 0) {

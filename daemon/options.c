@@ -194,6 +194,8 @@ static enum options_result take_option(int option, struct daemon_options *option
 {
 	switch (option) {
 	case OPT_SOCKET:
+		if (!*optarg)
+			return usage("--socket takes a path.");
 		options->socket_path = optarg;
 		return OPTIONS_RUN;
 	case OPT_GROUP:

@@ -281,7 +281,7 @@ bool record_is_usable(const struct records *records, const json_t *record, const
 	const char *boot = json_string_value(json_object_get(record, "boot"));
 
 	if (!json_is_object(record))
-		*ret_why = "is torn, or no record";
+		*ret_why = "is damaged";
 	else if (member(record, "version") != RECORD_VERSION)
 		*ret_why = "is of another version of urbdd, or of another program";
 	else if (!boot || strcmp(boot, records->boot) != 0)

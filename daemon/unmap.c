@@ -68,6 +68,11 @@ static int check_not_waiting(const struct device *device, struct error *err)
 
 	if (!waits)
 		return 0;
+	if (device->state == DEVICE_QUIESCED && device->frontend)
+		return error_set(err, -EBUSY,
+				 "%s is drained. Let it go on first (urbd resume %s), or unmap it "
+				 "with --force; data not written yet is lost then.",
+				 device->path, device->path);
 	return error_set(err, -EBUSY,
 			 "%s waits for its image (%s). Unmap it with --force; data not written yet "
 			 "is lost.",
@@ -304,6 +309,15 @@ static struct unmapper *list_all(struct devices *devices, const struct unmap_req
 	return list;
 }
 
+/* Sentences that begin with the device name it already. */
+static int first_failure(const struct unmapper *unmapper, struct error *err)
+{
+	*err = unmapper->err;
+	if (strncmp(err->text, unmapper->path, strlen(unmapper->path)) == 0)
+		return err->code;
+	return error_prefix(err, "%s: ", unmapper->path);
+}
+
 int devices_unmap_all(struct devices *devices, const struct unmap_request *request, json_t **ret,
 		      struct error *err)
 {
@@ -325,8 +339,7 @@ int devices_unmap_all(struct devices *devices, const struct unmap_request *reque
 		if (list[i].result == 0)
 			json_array_append_new(gone, json_string(list[i].path));
 		else if (r == 0)
-			r = error_set(err, list[i].result, "%s: %s", list[i].path,
-				      list[i].err.text);
+			r = first_failure(&list[i], err);
 	}
 	free(list);
 	if (r < 0)

@@ -387,6 +387,27 @@ group_admitted() {
 	check_code 1 "nor is one in a single other group" \
 		"${other[@]}" --regid $group --clear-groups "$directory/urbd" --socket "$directory/sock" list
 }
+check_code 2 "an empty --socket is wrong usage" "$urbdd" --socket ''
+check "and told" grep -q -- '--socket takes a path' <<<"$output"
+
+# Without root there are exports.
+not_root() {
+	local directory pid
+	directory=$(mktemp -d /tmp/urbd-cli.XXXXXX)
+	on_exit rm -rf "$directory"
+	chmod 755 "$directory"
+	install -d -o 65534 "$directory/own"
+	cp "$urbdd" "$directory/urbdd"
+	setpriv --reuid 65534 --regid 65534 --clear-groups "$directory/urbdd" --queues 1 \
+		--socket "$directory/own/sock" --state-dir "$directory/own/state" 2>"$TEST_DIR/urbdd-user.log" &
+	pid=$!
+	on_exit kill $pid
+	check "a urbdd that is not root's starts" eventually 120 "$urbd" --socket "$directory/own/sock" list
+	check "and says what it cannot" grep -q 'not root: .*block devices take root' "$TEST_DIR/urbdd-user.log"
+	check "it serves exports" "$urbd" --socket "$directory/own/sock" export null:1M -l "unix:$directory/own/nbd"
+}
+((EUID != 0)) || not_root
+
 if ((EUID == 0)) && getent group daemon >/dev/null; then
 	group_admitted
 else

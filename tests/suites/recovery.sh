@@ -26,7 +26,7 @@ check "the daemon starts" eventually 120 "$build/cli/urbd" version
 check_equal "the record of a device that is gone is removed, all others are set aside" \
 	"$(cd "$state" && echo *.json*)" \
 	"ublkb987651.json.aside ublkb987652.json.aside ublkb987653.json.aside ublkb987654.json.aside"
-for what in "987651 is of another boot" "987652 is of another version" "987653 is of another version" "987654 is torn"; do
+for what in "987651 is of another boot" "987652 is of another version" "987653 is of another version" "987654 is damaged"; do
 	check "it says why: $what" grep -q "ublkb$what" "$TEST_DIR/log"
 done
 check "what a cut-off write left is removed" test ! -e "$state/ublkb987655.tmp"
