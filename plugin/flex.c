@@ -181,12 +181,25 @@ static int run_verb(const char *name, char **arguments, int count)
 /* --- main ---------------------------------------------------------------------------------------
  */
 
+static bool is_supported(const struct verb *verb)
+{
+	return verb->run != do_attach && verb->run != do_expand;
+}
+
+static void print_verbs(bool supported)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (is_supported(&verbs[i]) == supported)
+			printf("  urbd-flex %s%s\n", verbs[i].name, verbs[i].usage);
+}
+
 static int print_help(void)
 {
 	puts("urbd-flex: a FlexVolume driver for Ceph RBD images through urbdd, without rbd.ko.\n"
 	     "kubelet calls it; it answers with one JSON object.\n");
-	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		printf("  urbd-flex %s%s\n", verbs[i].name, verbs[i].usage);
+	print_verbs(true);
+	puts("\nAnswered with \"Not supported\", as kubelet expects it of what mount does:\n");
+	print_verbs(false);
 	puts("\nEnvironment: URBD_SOCKET (urbdd's socket, /run/urbd/urbd.sock), URBD_PLUGIN_DIR\n"
 	     "(records, " VOLUME_DIRECTORY_DEFAULT
 	     "), URBD_PLUGIN_TIMEOUT (seconds for a call, 90).\n"

@@ -20,7 +20,8 @@
 
 static const char usage[] =
 	"usage: urbd-pod mount --pod FILE [--secret FILE] [--kubelet-root DIR] [--volume NAME]\n"
-	"       urbd-pod unmount --pod FILE [--kubelet-root DIR] [--volume NAME]\n";
+	"                      [--socket PATH]\n"
+	"       urbd-pod unmount --pod FILE [--kubelet-root DIR] [--volume NAME] [--socket PATH]\n";
 
 static const char help[] =
 	"\n"
