@@ -4,16 +4,16 @@ _urbd_options() { # COMMAND: its long options, as its help shows them
 	urbd help "$1" 2>/dev/null | grep -oE '^ +(-., )?--[a-z-]+' | grep -oE -- '--[a-z-]+'
 }
 
-_urbd_devices() {
-	urbd list --format json 2>/dev/null | grep -oE '"device":"[^"]+"' | cut -d'"' -f4
+_urbd_members() { # NAME [URBD'S OPTION...]: of what is mapped and exported
+	urbd "${@:2}" list --format json 2>/dev/null | grep -oE "\"($1)\":\"[^\"]+\"" | cut -d'"' -f4
 }
 
 _urbd() {
-	local cur prev words cword command='' i
+	local cur prev words cword command='' i socket=()
 	_init_completion || return
 	for ((i = 1; i < cword; i++)); do
 		case ${words[i]} in
-		--socket) ((i++)) ;;
+		--socket) socket=(--socket "${words[++i]}") ;;
 		-*) ;;
 		*) command=${words[i]} && break ;;
 		esac
@@ -29,8 +29,12 @@ _urbd() {
 		COMPREPLY=($(compgen -W 'map unmap drain resume export unexport list status stat version help --socket --help --version' -- "$cur"))
 	elif [[ $cur = -* ]]; then
 		COMPREPLY=($(compgen -W "$(_urbd_options "$command")" -- "$cur"))
-	elif [[ $command = unmap || $command = drain || $command = resume || $command = status || $command = stat ]]; then
-		COMPREPLY=($(compgen -W "$(_urbd_devices)" -- "$cur"))
+	elif [[ $command = unmap || $command = drain || $command = resume || $command = status ]]; then
+		COMPREPLY=($(compgen -W "$(_urbd_members device "${socket[@]}")" -- "$cur"))
+	elif [[ $command = unexport ]]; then
+		COMPREPLY=($(compgen -W "$(_urbd_members name "${socket[@]}")" -- "$cur"))
+	elif [[ $command = stat ]]; then
+		COMPREPLY=($(compgen -W "$(_urbd_members 'device|name' "${socket[@]}")" -- "$cur"))
 	elif [[ $command = help ]]; then
 		COMPREPLY=($(compgen -W 'map unmap drain resume export unexport list status stat version' -- "$cur"))
 	fi

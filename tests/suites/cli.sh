@@ -160,12 +160,16 @@ EOF
 # Runs urbd against such a daemon; sets output and status as run does, and params.
 canned() { # ANSWER ARGUMENT...
 	local answer=$1 pid
+	answering "$1" "$urbd" --socket "$TEST_DIR/canned.sock" "${@:2}"
+}
+
+answering() { # ANSWER COMMAND...
 	shift
 	rm -f "$TEST_DIR/canned.sock" "$TEST_DIR/params"
 	python3 "$TEST_DIR/canned" "$TEST_DIR/canned.sock" "$answer" "$TEST_DIR/params" &
 	pid=$!
 	eventually 120 test -S "$TEST_DIR/canned.sock"
-	run "$urbd" --socket "$TEST_DIR/canned.sock" "$@"
+	run "$@"
 	kill $pid 2>/dev/null || true
 	wait $pid 2>/dev/null || true
 	params=$(cat "$TEST_DIR/params" 2>/dev/null) || params='(none)'
@@ -256,6 +260,33 @@ check_equal "status shows how an image was mapped" "$(grep -A 20 '^/dev' <<<"$ou
 
 devices='"result":{"devices":[
 {"id":0,"type":"rbd","pool":"rbd","namespace":"","image":"foo","snapshot":"","device":"/dev/ublkb0","frontend":"ublk","state":"live","read_only":false},
+# What the completion makes of the last word; the daemon is that of --socket.
+completes() { # ANSWER WORD...
+	local answer=$1
+	shift
+	cat >"$TEST_DIR/complete" <<-'END'
+		export PATH=$1:$PATH
+		_init_completion() {
+			words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+			cur=${words[cword]} prev=${words[cword - 1]}
+		}
+		complete() { :; }
+		. cli/urbd.bash
+		COMP_WORDS=(urbd --socket "$2" "${@:3}")
+		COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+		_urbd
+		echo "${COMPREPLY[@]}"
+	END
+	answering "$answer" bash "$TEST_DIR/complete" "${urbd%/*}" "$TEST_DIR/canned.sock" "$@"
+}
+served='"result":{"devices":[{"id":0,"type":"null","image":"4096","device":"/dev/ublkb0"}],"exports":[{"name":"two","uri":"nbd://h:1/two","type":"null"}]}'
+completes "$served" unmap ''
+check_equal "unmap completes devices" "$output" /dev/ublkb0
+completes "$served" unexport t
+check_equal "unexport completes the names of exports" "$output" two
+completes "$served" stat ''
+check_equal "stat completes both" "$output" "/dev/ublkb0 two"
+
 {"id":11,"type":"rbd","pool":"kube","namespace":"team","image":"a-long-name","snapshot":"s1","device":"/dev/nbd0","frontend":"nbd","state":"live","read_only":true},
 {"id":2,"type":"file","pool":"","namespace":"","image":"/srv/disk","snapshot":"","device":"/dev/ublkb2","frontend":"ublk","state":"live","read_only":false},
 {"id":3,"type":"null","pool":"","namespace":"","image":"4096","snapshot":"","device":"/dev/ublkb3","frontend":"ublk","state":"live","read_only":false}]}'
