@@ -26,7 +26,7 @@ static int take_listen(struct cli *cli, const char *value)
 static const struct cli_option export_options[] = {
 	{ .name = "listen",
 	  .letter = 'l',
-	  .argument = "unix:PATH|HOST:PORT",
+	  .argument = "unix:PATH|HOST:PORT|[ADDRESS]:PORT",
 	  .help = "where to serve; several exports may share an address (default: where urbdd "
 		  "listens from its start)",
 	  .take = take_listen },

@@ -45,6 +45,8 @@ static int run_command(struct cli *cli, int argc, char **argv)
 		help_print(cli->command);
 		return EXIT_OK;
 	}
+	if (cli->pretty && !cli->json)
+		return usage_error(cli, "--pretty-format goes with --format json.");
 	return cli->command->run(cli);
 }
 

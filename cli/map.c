@@ -41,7 +41,7 @@ static int take_keyfile(struct cli *cli, const char *value)
 	cleanup_secret char *key = NULL;
 	struct error err = ERROR_NONE;
 
-	if (secret_read_file(value, &key, &err) < 0)
+	if (secret_read_file(strcmp(value, "-") == 0 ? "/dev/stdin" : value, &key, &err) < 0)
 		return failure(&err);
 	json_object_set_new(cli->params, "key", json_string(key));
 	return CLI_CONTINUE;
@@ -187,7 +187,7 @@ const struct cli_option open_options[] = {
 	{ .name = "keyfile",
 	  .letter = 'K',
 	  .argument = "FILE",
-	  .help = "a file with the user's key and nothing else; /dev/stdin will do",
+	  .help = "a file with the user's key and nothing else; - is stdin",
 	  .take = take_keyfile },
 	{ .name = "key", .argument = "KEY", .take = refuse_key },
 	{ .name = "conf",

@@ -96,13 +96,25 @@ static json_t *details(const struct device *device)
 	return row;
 }
 
+/* In the order of ids, which is not that of the table after a recovery. */
+static void insert_row(json_t *rows, json_t *row)
+{
+	json_int_t id = json_integer_value(json_object_get(row, "id"));
+	size_t at = json_array_size(rows);
+
+	while (at > 0 &&
+	       json_integer_value(json_object_get(json_array_get(rows, at - 1), "id")) > id)
+		at--;
+	json_array_insert_new(rows, at, row);
+}
+
 json_t *devices_list(struct devices *devices)
 {
 	json_t *rows = json_array();
 
 	pthread_mutex_lock(&devices->lock);
 	list_for_each(entry, &devices->table)
-		json_array_append_new(rows, summary(list_entry(entry, struct device, entry)));
+		insert_row(rows, summary(list_entry(entry, struct device, entry)));
 	pthread_mutex_unlock(&devices->lock);
 	return rows;
 }
@@ -151,7 +163,7 @@ static json_t *status_of_all(struct devices *devices)
 	json_t *rows = json_array();
 
 	list_for_each(entry, &devices->table)
-		json_array_append_new(rows, details(list_entry(entry, struct device, entry)));
+		insert_row(rows, details(list_entry(entry, struct device, entry)));
 	return rows;
 }
 

@@ -72,6 +72,7 @@ usage '--lock is given twice: none and exclusive' map --lock none --exclusive fo
 usage '--lock is given twice: exclusive and auto' export --exclusive --lock=auto foo
 usage '--exclusive takes no value' map --exclusive=yes foo
 usage 'not .xml.' list --format xml
+usage '--pretty-format goes with --format json' list --pretty-format
 usage 'takes the name alone: --id kube' map --id client.kube foo
 usage 'client.NAME' map --name kube foo
 usage 'NAME=VALUE' map -o rbd_cache foo
@@ -217,6 +218,7 @@ sends '{"device": "/dev/null"}' status /dev/null
 
 printf ' \nAQkey==\n\n' >"$TEST_DIR/key"
 sends '{"image": "foo", "key": "AQkey==", "type": "rbd"}' map foo --keyfile "$TEST_DIR/key"
+sends '{"image": "foo", "key": "AQkey==", "type": "rbd"}' map foo -K - <"$TEST_DIR/key"
 
 (cd "$TEST_DIR" && touch disk here.conf)
 cd "$TEST_DIR"
