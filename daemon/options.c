@@ -72,8 +72,8 @@ static const char help[] =
 	"  --metrics ADDRESS serve figures to Prometheus (GET /metrics) at unix:PATH, HOST:PORT\n"
 	"                    or [ADDRESS]:PORT\n"
 	"  --debug           log calls and connections to clusters, too\n"
-	"  --help            show this text and exit\n"
-	"  --version         show the version and exit\n"
+	"  -h, --help        show this text and exit\n"
+	"  -V, --version     show the version and exit\n"
 	"\n"
 	"Exit status: 0 after a clean stop, 1 after a failure, 2 for wrong usage.\n";
 
@@ -95,9 +95,7 @@ enum {
 	OPT_EXPORT_MEMORY,
 	OPT_METRICS,
 	OPT_DEBUG,
-	OPT_NO_FENCE,
-	OPT_HELP,
-	OPT_VERSION
+	OPT_NO_FENCE
 };
 
 static const struct option long_options[] = {
@@ -119,8 +117,8 @@ static const struct option long_options[] = {
 	{ "metrics", required_argument, NULL, OPT_METRICS },
 	{ "debug", no_argument, NULL, OPT_DEBUG },
 	{ "debug-no-fence", no_argument, NULL, OPT_NO_FENCE },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{ "version", no_argument, NULL, OPT_VERSION },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },
 	{ 0 },
 };
 
@@ -247,10 +245,10 @@ static enum options_result take_option(int option, struct daemon_options *option
 	case OPT_NO_FENCE:
 		options->no_fence = true;
 		return OPTIONS_RUN;
-	case OPT_HELP:
+	case 'h':
 		fputs(help, stdout);
 		return OPTIONS_DONE;
-	case OPT_VERSION:
+	case 'V':
 		puts("urbdd " URBD_VERSION);
 		return OPTIONS_DONE;
 	default:
@@ -272,7 +270,7 @@ enum options_result daemon_options_parse(int argc, char **argv, struct daemon_op
 	};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "hV", long_options, NULL)) != -1) {
 		enum options_result result = take_option(option, &options);
 
 		if (result != OPTIONS_RUN)

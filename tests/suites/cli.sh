@@ -160,11 +160,11 @@ EOF
 
 # Runs urbd against such a daemon; sets output and status as run does, and params.
 canned() { # ANSWER ARGUMENT...
-	local answer=$1 pid
 	answering "$1" "$urbd" --socket "$TEST_DIR/canned.sock" "${@:2}"
 }
 
 answering() { # ANSWER COMMAND...
+	local answer=$1 pid
 	shift
 	rm -f "$TEST_DIR/canned.sock" "$TEST_DIR/params"
 	python3 "$TEST_DIR/canned" "$TEST_DIR/canned.sock" "$answer" "$TEST_DIR/params" &
@@ -260,8 +260,6 @@ check_equal "status shows how an image was mapped" "$(grep -A 20 '^/dev' <<<"$ou
   lock         auto
   options      rbd_cache=false,x=1"
 
-devices='"result":{"devices":[
-{"id":0,"type":"rbd","pool":"rbd","namespace":"","image":"foo","snapshot":"","device":"/dev/ublkb0","frontend":"ublk","state":"live","read_only":false},
 # What the completion makes of the last word; the daemon is that of --socket.
 completes() { # ANSWER WORD...
 	local answer=$1
@@ -289,6 +287,8 @@ check_equal "unexport completes the names of exports" "$output" two
 completes "$served" stat ''
 check_equal "stat completes both" "$output" "/dev/ublkb0 two"
 
+devices='"result":{"devices":[
+{"id":0,"type":"rbd","pool":"rbd","namespace":"","image":"foo","snapshot":"","device":"/dev/ublkb0","frontend":"ublk","state":"live","read_only":false},
 {"id":11,"type":"rbd","pool":"kube","namespace":"team","image":"a-long-name","snapshot":"s1","device":"/dev/nbd0","frontend":"nbd","state":"live","read_only":true},
 {"id":2,"type":"file","pool":"","namespace":"","image":"/srv/disk","snapshot":"","device":"/dev/ublkb2","frontend":"ublk","state":"live","read_only":false},
 {"id":3,"type":"null","pool":"","namespace":"","image":"4096","snapshot":"","device":"/dev/ublkb3","frontend":"ublk","state":"live","read_only":false}]}'
@@ -420,6 +420,7 @@ group_admitted() {
 	check_code 1 "nor is one in a single other group" \
 		"${other[@]}" --regid $group --clear-groups "$directory/urbd" --socket "$directory/sock" list
 }
+for words in -h --help -V --version; do check "urbdd $words" "$urbdd" $words; done
 check_code 2 "an empty --socket is wrong usage" "$urbdd" --socket ''
 check "and told" grep -q -- '--socket takes a path' <<<"$output"
 
