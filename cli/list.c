@@ -33,8 +33,8 @@ static char *image_cell(json_t *device)
 /* --- json ------------------------------------------------------------------------------------- */
 
 /* As urbdd gives them, where it does. */
-static const char *const more_members[] = { "state",  "read_only", "uri",    "name",
-					    "listen", "tls",	   "clients" };
+static const char *const more_members[] = { "state", "stalled", "read_only", "uri",
+					    "name",  "listen",	"tls",	     "clients" };
 
 static json_t *json_row(json_t *device)
 {
@@ -109,7 +109,8 @@ static void plain_row(json_t *device, const char *cells[NR_COLUMNS_LONG], struct
 	cells[5] = uri ? cell(json_string_value(uri)) : json_text(device, "device");
 	cells[6] = uri ? "export" : json_text(device, "frontend");
 	cells[7] = json_is_true(json_object_get(device, "read_only")) ? "ro" : "rw";
-	cells[8] = json_text(device, "state");
+	cells[8] = json_is_true(json_object_get(device, "stalled")) ? "stalled"
+								    : json_text(device, "state");
 	cells[9] = cell(ret_made->clients);
 }
 

@@ -257,7 +257,8 @@ static const struct control_member list_results[] = {
 	  .doc = "An object a device: `id`, `type`, `pool`, `namespace`, `image` (file: the path), "
 		 "`snapshot`, `device`, `frontend`, `state` (`quiesced`, `mapping`, `live`, "
 		 "`blocked`, `resizing`, "
-		 "`stopping`, `failed`), `read_only`." },
+		 "`stopping`, `failed`), `stalled` (live, but its storage has answered nothing "
+		 "for ten seconds), `read_only`." },
 	{ .name = "exports",
 	  .kind = CONTROL_ARRAY,
 	  .doc = "An object an export: `name`, `uri`, `listen`, `type`, `pool`, `namespace`, "

@@ -14,8 +14,10 @@ static const char *const state_names[] = { "quiesced", "mapping",  "live",  "blo
 /* With the lock. */
 static json_t *summary(const struct device *device)
 {
-	json_t *row = json_pack("{s:i, s:b, s:s}", "id", device->id, "read_only", device->read_only,
-				"state", state_names[device->state]);
+	bool stalled = device->state == DEVICE_LIVE && device->stall.told_at != 0;
+	json_t *row =
+		json_pack("{s:i, s:b, s:s, s:b}", "id", device->id, "read_only", device->read_only,
+			  "state", state_names[device->state], "stalled", stalled);
 
 	json_object_update(row, device->names);
 	json_object_set_new(row, "device", json_string(device->path));

@@ -7,7 +7,10 @@
 #include <inttypes.h>
 
 #include "core/image.h"
+#include "daemon/devices.h"
+#include "daemon/exports.h"
 #include "daemon/map_request.h"
+#include "daemon/version.h"
 
 /* Bounds of the histograms: powers of four, from 4 us to 17 s. */
 #define BOUND_FIRST 12
@@ -174,10 +177,79 @@ static void print_metric(struct devices *devices, struct exports *exports, const
 	exports_visit(exports, print_source, walk);
 }
 
+/* --- What there is ---------------------------------------------------------------------------- */
+
+/* Of a device or an export as `list` gives it. */
+static void print_row_labels(json_t *row, const char *metric, FILE *out)
+{
+	const struct stat_source source = {
+		.device = json_string_value(json_object_get(row, "device")),
+		.export = json_string_value(json_object_get(row, "name")),
+		.listen = json_string_value(json_object_get(row, "listen")),
+		.names = row,
+	};
+
+	fputs(metric, out);
+	print_labels(&source, out);
+}
+
+static void print_gauge_head(const char *name, const char *help, FILE *out)
+{
+	fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name);
+}
+
+static void print_build(FILE *out)
+{
+	print_gauge_head("urbd_build_info", "1: the version of urbdd.", out);
+	fputs("urbd_build_info", out);
+	print_label("{version", URBD_VERSION, out);
+	fputs("} 1\n", out);
+}
+
+/* A device that is being mapped for the first time has no path, and is none yet. */
+static void print_states(struct devices *devices, FILE *out)
+{
+	json_t *rows = devices_list(devices), *row;
+	size_t i;
+
+	print_gauge_head("urbd_device_state", "1: the state of a device.", out);
+	json_array_foreach(rows, i, row)
+	{
+		bool stalled = json_is_true(json_object_get(row, "stalled"));
+
+		if (!*json_string_value(json_object_get(row, "device")))
+			continue;
+		print_row_labels(row, "urbd_device_state", out);
+		print_label(",state",
+			    stalled ? "stalled" : json_string_value(json_object_get(row, "state")),
+			    out);
+		fputs("} 1\n", out);
+	}
+	json_decref(rows);
+}
+
+static void print_clients(struct exports *exports, FILE *out)
+{
+	json_t *rows = exports_list(exports), *row;
+	size_t i;
+
+	print_gauge_head("urbd_export_clients", "Connections that use an export.", out);
+	json_array_foreach(rows, i, row)
+	{
+		print_row_labels(row, "urbd_export_clients", out);
+		fprintf(out, "} %" JSON_INTEGER_FORMAT "\n",
+			json_integer_value(json_object_get(row, "clients")));
+	}
+	json_decref(rows);
+}
+
 void stat_print_metrics(struct devices *devices, struct exports *exports, FILE *out)
 {
 	struct walk walk = { .out = out };
 
+	print_build(out);
+	print_states(devices, out);
+	print_clients(exports, out);
 	print_metric(devices, exports, "urbd_requests_in_flight", "gauge",
 		     "Requests submitted and not completed.", &walk);
 	for (size_t i = 0; i < ARRAY_SIZE(metrics); i++) {

@@ -310,11 +310,12 @@ check_equal "list prints the field's members as json" \
 check_equal "on one line" "$(wc -l <<<"$output")" 1
 canned "$devices" list --format json --pretty-format
 check_equal "--pretty-format breaks lines" "$(($(wc -l <<<"$output") > 20))" 1
-canned "${devices/live/quiesced}" list --long
+devices=${devices/live/quiesced}
+canned "${devices/\"state\":\"live\"/\"stalled\":true,\"state\":\"live\"}" list --long
 check_equal "list --long has more columns" "$output" "\
 id  pool  namespace  image           snap  device       frontend  access  state     clients
 0   rbd              foo             -     /dev/ublkb0  ublk      rw      quiesced  -
-11  kube  team       a-long-name     s1    /dev/nbd0    nbd       ro      live      -
+11  kube  team       a-long-name     s1    /dev/nbd0    nbd       ro      stalled   -
 2                    file:/srv/disk  -     /dev/ublkb2  ublk      rw      live      -
 3                    null:4096       -     /dev/ublkb3  ublk      rw      live      -"
 canned '"result":{"devices":[]}' list

@@ -160,6 +160,14 @@ check_equal "a delay of 20 ms is beyond 17 ms" \
 	"$(metric "urbd_request_part_seconds_bucket{$line,part=\"storage\",le=\"0.016777216\"}")" 0
 check_equal "and below 17 s" \
 	"$(metric "urbd_request_part_seconds_bucket{$line,part=\"storage\",le=\"17.1798692\"}")" 3
+check_equal "the version" "$(metric "urbd_build_info{version=\"$("$urbd" --version | cut -d' ' -f2)\"}")" 1
+slow='urbd_export_clients{export="slow",listen="unix:'"$TEST_DIR"'/nbd",image="null:1073741824"}'
+check_equal "an export without clients" "$(metric "$slow")" 0
+timeout 30 qemu-io -f raw -c 'sleep 25000' "nbd+unix:///slow?socket=$TEST_DIR/nbd" >/dev/null 2>&1 & client=$!
+check "and with one" eventually 20 bash -c '[[ $(curl -sS --max-time 10 --unix-socket "$1" http://urbd/metrics |
+	grep -F "$2" | cut -d" " -f2) = 1 ]]' - "$metrics" "$slow"
+kill $client 2>/dev/null || true
+wait $client 2>/dev/null || true
 check_equal "in flight" "$(metric "urbd_requests_in_flight{export=\"slow\"")" 0
 "$urbd" export null:2G --export-name 'a"b\c' >/dev/null
 scrape /metrics >"$TEST_DIR/scraped"
@@ -184,7 +192,8 @@ for family in text_string_to_metric_families(open(sys.argv[1]).read()):
         one[suffix, le] = sample.value
 assert kinds == {"urbd_requests_in_flight": "gauge", "urbd_request_errors": "counter",
                  "urbd_request_bytes": "counter", "urbd_request_seconds": "histogram",
-                 "urbd_request_part_seconds": "histogram"}, kinds
+                 "urbd_request_part_seconds": "histogram", "urbd_build_info": "gauge",
+                 "urbd_device_state": "gauge", "urbd_export_clients": "gauge"}, kinds
 assert any(('export', 'a"b\\c') in labels for _, labels in series), series.keys()
 for (name, labels), one in series.items():
     if kinds[name] != "histogram":
