@@ -7,6 +7,7 @@
 
 #include "common/text.h"
 #include "daemon/queues.h"
+#include "daemon/refusals.h"
 #include "nbd/budget.h"
 #include "nbd/server.h"
 #include "nbd/tls.h"
@@ -50,6 +51,7 @@ static int create_server(struct addresses *addresses, const struct export_addres
 		.queues = addresses->queues->list,
 		.nr_queues = addresses->queues->count,
 		.max_connections = wanted->max_connections ?: addresses->limits.max_connections,
+		.refused = refusals_note,
 		.handshake_seconds = addresses->limits.handshake_seconds,
 		.max_payload = addresses->limits.max_request,
 		.budgets = addresses->budgets,

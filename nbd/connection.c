@@ -32,7 +32,7 @@ struct nbd_connection {
 	uint64_t send_turn; /* the turn in which it got them */
 
 	/* TLS: asked for, then made, then its handshake is done, then its end is said. */
-	bool tls_wanted, tls_ready, tls_ended;
+	bool tls_wanted, tls_ready, tls_ended, tls_failed;
 	struct nbd_tls_stream *tls;
 
 	bool lingering; /* all is sent, and the peer knows that nothing more comes */
@@ -283,6 +283,7 @@ static bool shake_hands(struct nbd_connection *connection)
 		nbd_session_tls_started(connection->session);
 	} else if (r != -EAGAIN) {
 		connection->closing = true; /* once the alert is sent */
+		connection->tls_failed = true;
 		nbd_session_abandon(connection->session);
 	}
 	return r == 0;
@@ -636,6 +637,12 @@ void nbd_connection_stop(struct nbd_connection *connection, enum nbd_stop how)
 void nbd_connection_trim(struct nbd_connection *connection)
 {
 	post_wish(connection);
+}
+
+const char *nbd_connection_refusal(const struct nbd_connection *connection)
+{
+	return connection->tls_failed ? "its TLS handshake failed"
+				      : nbd_session_refusal(connection->session);
 }
 
 unsigned nbd_connection_in_flight(const struct nbd_connection *connection)

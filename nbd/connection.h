@@ -67,5 +67,8 @@ void nbd_connection_trim(struct nbd_connection *connection);
 /* Queue thread: the session, to look at. */
 const struct nbd_session *nbd_connection_session(const struct nbd_connection *connection);
 
+/* Queue thread: why the client was refused, or NULL. A static string. */
+const char *nbd_connection_refusal(const struct nbd_connection *connection);
+
 /* Any thread: requests that the image holds at about this moment. */
 unsigned nbd_connection_in_flight(const struct nbd_connection *connection);

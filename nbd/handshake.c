@@ -270,6 +270,7 @@ static void option_info(struct nbd_session *session, struct reader *reader)
 	}
 	export = get_export(session, name);
 	if (!export) {
+		session->refusal = "it asked for an export that is not there";
 		reply_error(session, NBD_REP_ERR_UNKNOWN, "no export has this name");
 		return;
 	}
@@ -439,6 +440,7 @@ static bool refuse_in_clear(struct nbd_session *session)
 	if (session->config.tls != NBD_TLS_REQUIRED || session->tls ||
 	    (known_option(session->option) && options[session->option].in_clear))
 		return false;
+	session->refusal = "it did not ask for TLS";
 	if (session->option == NBD_OPT_EXPORT_NAME)
 		session_end(session);
 	else

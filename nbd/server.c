@@ -1,6 +1,7 @@
 #include "nbd/server.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -30,12 +31,16 @@ struct export
 	bool cut;	     /* its removal is forced */
 };
 
+/* An address in numbers. */
+#define PEER_MAX 64
+
 /* A connection, from accept until it is closed. */
 struct client {
 	struct list entry;
 	struct nbd_server *server;
 	struct nbd_connection *connection;
 	struct export *export; /* once chosen */
+	char address[NBD_ADDRESS_MAX], peer[PEER_MAX];
 };
 
 /* A listening socket. Its ring operations belong to the server's first queue. */
@@ -144,12 +149,21 @@ static void client_chose(struct nbd_connection *connection, struct nbd_export *b
 	pthread_mutex_unlock(&server->lock);
 }
 
+static void refuse(struct nbd_server *server, const char *address, const char *peer,
+		   const char *why)
+{
+	if (server->config.refused)
+		server->config.refused(address, peer, why);
+}
+
 /* Queue thread. */
 static void client_closed(struct nbd_connection *connection, void *data)
 {
 	struct client *client = data;
 	struct nbd_server *server = client->server;
 
+	if (!client->export && nbd_connection_refusal(connection))
+		refuse(server, client->address, client->peer, nbd_connection_refusal(connection));
 	pthread_mutex_lock(&server->lock);
 	list_remove(&client->entry);
 	server->nr_clients--;
@@ -171,9 +185,25 @@ static int admit(struct nbd_server *server, struct client *client)
 	return 0;
 }
 
-/* Takes @fd over on success. */
-static int add_client(struct nbd_server *server, int fd)
+/* "" on a unix socket. */
+static void peer_of(int fd, char peer[PEER_MAX])
 {
+	struct sockaddr_storage address = { 0 };
+	socklen_t length = sizeof(address);
+
+	peer[0] = '\0';
+	if (getpeername(fd, (struct sockaddr *)&address, &length) < 0 ||
+	    address.ss_family == AF_UNIX)
+		return;
+	if (getnameinfo((struct sockaddr *)&address, length, peer, PEER_MAX, NULL, 0,
+			NI_NUMERICHOST) != 0)
+		peer[0] = '\0';
+}
+
+/* Takes @fd over on success. */
+static int add_client(struct listener *listener, int fd)
+{
+	struct nbd_server *server = listener->server;
 	const struct nbd_server_config *config = &server->config;
 	struct client *client = calloc(1, sizeof(*client));
 	unsigned queue = server->next_queue++ % config->nr_queues;
@@ -198,9 +228,14 @@ static int add_client(struct nbd_server *server, int fd)
 		return r;
 	}
 	client->server = server;
+	strcpy(client->address, listener->bound);
+	peer_of(fd, client->peer);
 	pthread_mutex_lock(&server->lock);
 	r = admit(server, client);
 	pthread_mutex_unlock(&server->lock);
+	if (r == -EMFILE)
+		refuse(server, client->address, client->peer,
+		       "as many are connected as the address serves (--max-connections)");
 	if (r < 0) {
 		nbd_connection_discard(client->connection);
 		free(client);
@@ -262,7 +297,7 @@ static void accepted(struct ring_op *op, int result, uint32_t flags)
 
 	if (result >= 0) {
 		set_options(result);
-		if (add_client(listener->server, result) < 0)
+		if (add_client(listener, result) < 0)
 			close(result);
 	}
 	if (stopping(listener->server))

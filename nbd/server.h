@@ -31,6 +31,12 @@ struct nbd_server_config {
 	 */
 	struct nbd_budget *budgets;
 
+	/*
+	 * A queue's thread, must not block; or NULL: a client from @peer ("" on a unix socket) was
+	 * refused at @address. The strings are gone after it returns, but for @why.
+	 */
+	void (*refused)(const char *address, const char *peer, const char *why);
+
 	/* Clients must use TLS where this is set; taken over by success of create. */
 	struct nbd_tls_credentials *credentials;
 };

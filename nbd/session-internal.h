@@ -82,6 +82,7 @@ struct nbd_session {
 
 	/* Negotiated. */
 	bool fixed, no_zeroes, tls, structured, block_status;
+	const char *refusal;		      /* what the last refusal was for; NULL: none */
 	struct nbd_export *export;	      /* none before transmission: see handshake.c */
 	char meta_export[NBD_STRING_MAX + 1]; /* what base:allocation was chosen for, or "" */
 

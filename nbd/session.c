@@ -297,6 +297,11 @@ struct nbd_export *nbd_session_export(const struct nbd_session *session)
 	return session->export;
 }
 
+const char *nbd_session_refusal(const struct nbd_session *session)
+{
+	return session->refusal;
+}
+
 struct image *nbd_session_image(const struct nbd_session *session)
 {
 	return session->image;

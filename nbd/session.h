@@ -150,6 +150,9 @@ bool nbd_session_has_output(const struct nbd_session *session);
 
 /* The export chosen, NULL during the handshake; and its image. */
 struct nbd_export *nbd_session_export(const struct nbd_session *session);
+
+/* Why the client was refused something that it needs for an export, or NULL. */
+const char *nbd_session_refusal(const struct nbd_session *session);
 struct image *nbd_session_image(const struct nbd_session *session);
 
 /* What @export offers: NBD_FLAG_*, without those that depend on the session. */

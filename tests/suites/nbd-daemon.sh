@@ -39,6 +39,11 @@ export_it() { # OPTION...: sets `uri`
 	uri=$output
 }
 
+refused_and_logged() { # URI SOCKET WHY: not each of many is logged
+	! nbdinfo --size "$1" 2>/dev/null &&
+		grep -q "An NBD client was refused at unix:$TEST_DIR/$2: $3" "$TEST_DIR/urbdd.log"
+}
+
 same_in_cluster() {
 	near_cluster rbd --id "$CLIENT" export "$POOL/foo" - 2>/dev/null | cmp - "$TEST_DIR/source"
 }
@@ -122,6 +127,7 @@ export_it "file:$TEST_DIR/c" --export-name few --listen "unix:$TEST_DIR/few" --m
 qemu-io -f raw -c 'sleep 20000' "$uri" & client=$!
 sleep 1
 check_code 1 "a connection more than --max-connections is refused" timeout 10 nbdinfo "$uri"
+check "and the log tells" eventually 60 refused_and_logged "$uri" few '.*--max-connections'
 kill $client 2>/dev/null || true
 wait $client 2>/dev/null || true
 check "one is served again when another leaves" eventually 120 nbdinfo --size "$uri"
@@ -145,6 +151,11 @@ check "certificates: a client with one is served" \
 check_code 1 "certificates: a client without one is refused" \
 	nbdinfo --size "$uri&tls-certificates=$pki/stranger"
 check_code 1 "certificates: a client without TLS is refused" nbdinfo --size "${uri/nbds/nbd}"
+check "the log tells of the one" eventually 60 \
+	refused_and_logged "$uri&tls-certificates=$pki/stranger" certified "its TLS handshake failed"
+check "and of the other" eventually 60 \
+	refused_and_logged "${uri/nbds/nbd}" certified "it did not ask for TLS"
+check "and of those in between, together" grep -qE 'So were [0-9]+ others' "$TEST_DIR/urbdd.log"
 export_it "file:$TEST_DIR/d" --export-name keyed --listen "unix:$TEST_DIR/keyed" \
 	--tls-keys "$pki/keys.psk"
 keyed=${uri/:\/\/\//://alice@/}
