@@ -1,0 +1,106 @@
+"""What the project wants to reach, and what a run says about it.
+
+Each aim yields its text, the figure and the bound as text, and whether it holds (None: not
+measured in this run).
+"""
+import dataclasses
+import statistics
+
+from .figures import Figures
+
+
+@dataclasses.dataclass
+class Aim:
+    text: str
+    figure: str
+    bound: str
+    holds: bool
+
+
+def at_most(text, value, bound, unit=""):
+    return Aim(text, f"{value:.2f}{unit}", f"≤ {bound:g}{unit}", value <= bound) if value is not None else None
+
+
+def at_least(text, value, bound, unit=""):
+    return Aim(text, f"{value:.2f}{unit}", f"≥ {bound:g}{unit}", value >= bound) if value is not None else None
+
+
+def sockets_rbd(figures):
+    ours, loop, qemu = "urbd-rbd", "librbd-loop", "qemu-nbd-rbd"
+    for kind in ("read", "write"):
+        yield at_most(f"RBD export, 4 KiB {kind}, depth 32: server CPU to the bare callback loop's",
+                      figures.ratio(ours, loop, f"{kind}-4k-d32", "cpu"), 1.25)
+    yield at_most("RBD export, 4 KiB read, depth 32: server CPU to qemu-nbd's",
+                  figures.ratio(ours, qemu, "read-4k-d32", "cpu"), 0.35)
+    for kind in ("read", "write"):
+        yield at_least(f"RBD export, 4 KiB {kind}, depth 32: IOPS to qemu-nbd's",
+                       figures.ratio(ours, qemu, f"{kind}-4k-d32", "iops"), 1.3)
+    for kind in ("read", "write"):
+        yield depth_one(figures, kind)
+
+
+def depth_one(figures, kind):
+    """A round trip of the socket: what the quicker of the peers without storage needs for one."""
+    workload = f"{kind}-4k-d1"
+    trips = [t for t in (figures.median(peer, workload, "p50") for peer in ("nbdkit-null", "qemu-null")) if t]
+    ours, direct = (figures.median(name, workload, "p50") for name in ("urbd-rbd", "fio-rbd"))
+    if not (trips and ours and direct):
+        return None
+    return at_most(f"RBD export, 4 KiB {kind}, depth 1: median latency to 1.15 × fio's rbd engine + "
+                   "a round trip of the socket", ours / (1.15 * direct + min(trips)), 1)
+
+
+def sockets_null(figures):
+    for kind in ("read", "write"):
+        ratios = [r for r in (figures.ratio("urbd-null", peer, f"{kind}-4k-d32", "cpu")
+                              for peer in ("nbdkit-null", "qemu-null")) if r]
+        yield at_most(f"null export, 4 KiB {kind}, depth 32: server CPU to the better peer's",
+                      max(ratios, default=None), 0.75)
+
+
+def devices(figures):
+    yield at_least("ublk null, depth 16: IOPS to kernel NBD's with nbdkit null",
+                   figures.ratio("urbd-ublk-null", "nbdkit-nbd-null", "read-4k-d16", "iops"), 3)
+    ours = "urbd-ublk-rbd"
+    for kind in ("read", "write"):
+        workload = f"{kind}-4k-d32"
+        yield at_least(f"RBD through ublk, 4 KiB {kind}, depth 32: IOPS to rbd-nbd's",
+                       figures.ratio(ours, "rbd-nbd", workload, "iops"), 1.5)
+        yield at_most(f"RBD through ublk, 4 KiB {kind}, depth 32: server CPU to rbd-nbd's",
+                      figures.ratio(ours, "rbd-nbd", workload, "cpu"), 0.6)
+        yield at_least(f"RBD through ublk, 4 KiB {kind}, depth 32: IOPS to fio's directly on librbd",
+                       figures.ratio(ours, "fio-rbd-here", workload, "iops"), 0.9)
+
+
+def open_time(held):
+    ours, peer = (held.get(name, {}).get("open_seconds") for name in ("urbd-ublk-rbd", "rbd-nbd"))
+    if ours and peer:
+        yield at_most("map of an image to a device: time to rbd-nbd's",
+                      statistics.median(ours) / statistics.median(peer), 0.5)
+
+
+def scale(parts):
+    idle = parts.get("idle")
+    if idle:
+        yield at_most("64 idle images: private memory of each over the first", idle["each_mib"], 0.6, " MiB")
+        yield at_most("30 s after a burst of 1 MiB I/O to all of them", idle["burst_each_mib"], 1, " MiB")
+    many = parts.get("many")
+    if many:
+        yield at_most(f"{many['images']} images: threads more than with {many['before']}",
+                      many["threads_more"], 0)
+        yield at_most(f"{many['images']} images: sockets more than with {many['before']}",
+                      many["sockets_more"], 0)
+    if "open" in parts:
+        yield at_least("images opened in parallel: rate to a row of single ones", parts["open"]["gain"], 4)
+    if "flat" in parts:
+        yield at_most("CPU per request with 64 images to that with one", parts["flat"]["ratio"], 1.1)
+    if "fairness" in parts:
+        yield at_most("4 KiB depth-1 p99 beside 1 MiB writes at depth 128: one daemon to two",
+                      parts["fairness"]["ratio"], 1.1)
+
+
+def all_of(results):
+    figures = Figures(results["samples"])
+    for aims in (sockets_rbd(figures), sockets_null(figures), devices(figures),
+                 open_time(results["held"]), scale(results["scale"])):
+        yield from (aim for aim in aims if aim)

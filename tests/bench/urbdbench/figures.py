@@ -1,0 +1,28 @@
+"""Medians of samples, and medians of the ratios within each round."""
+import statistics
+
+
+class Figures:
+    def __init__(self, samples):
+        self.samples = samples
+
+    def _values(self, target, workload, figure):
+        return {s["round"]: s[figure] for s in self.samples
+                if s["target"] == target and s["workload"] == workload and s.get(figure) is not None}
+
+    def has(self, target, workload):
+        return bool(self._values(target, workload, "iops"))
+
+    def workloads(self, targets):
+        seen = dict.fromkeys(s["workload"] for s in self.samples if s["target"] in targets)
+        return list(seen)
+
+    def median(self, target, workload, figure):
+        values = self._values(target, workload, figure)
+        return statistics.median(values.values()) if values else None
+
+    def ratio(self, target, peer, workload, figure):
+        """Target's to the peer's; None where either has none."""
+        ours, theirs = (self._values(name, workload, figure) for name in (target, peer))
+        ratios = [ours[turn] / theirs[turn] for turn in ours if theirs.get(turn)]
+        return statistics.median(ratios) if ratios else None

@@ -1,0 +1,216 @@
+"""Options, and the order of things."""
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from . import lab, matrix, report, scale, targets, workloads
+
+DESCRIPTION = """Measures urbd against its peers: exports on this machine, block devices where the
+kernel has them or in a guest. Targets take turns within each round; figures are medians of the
+rounds, and ratios are medians of the ratios within each."""
+EPILOG = """Everything that is there and takes no device: %(prog)s
+Devices, in a guest where this kernel lacks them:      %(prog)s --devices
+Tables of both:                                        %(prog)s --only-report"""
+
+
+@dataclasses.dataclass
+class Setup:
+    build: str
+    directory: str  # sockets and logs
+    cluster: lab.Cluster
+    runs: int
+    seconds: int
+    image_mib: int
+
+
+def names(known):
+    def parse(text):
+        chosen = text.split(",")
+        unknown = [name for name in chosen if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no '{unknown[0]}' among {', '.join(known)}")
+        return chosen
+    return parse
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=DESCRIPTION, epilog=EPILOG,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--devices", action="store_true", help="block devices instead of exports")
+    parser.add_argument("--targets", type=names(list(targets.ALL)), metavar="NAME,...")
+    parser.add_argument("--workloads", type=names(list(workloads.ALL)), metavar="NAME,...")
+    parser.add_argument("--scale", type=names(scale.PARTS), default=list(scale.PARTS), metavar="PART,...",
+                        help=f"parts about many images: {', '.join(scale.PARTS)}")
+    parser.add_argument("--no-matrix", action="store_true", help="only the parts about many images")
+    parser.add_argument("--no-scale", action="store_true", help="not the parts about many images")
+    parser.add_argument("--runs", type=int, default=3, help="rounds (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=4, help="of each point (%(default)s)")
+    parser.add_argument("--image-mib", type=int, default=128, help="size of each image (%(default)s)")
+    parser.add_argument("--images", type=int, default=64, help="that many idle ones (%(default)s)")
+    parser.add_argument("--many-images", type=int, default=256, help="and that many at most (%(default)s)")
+    parser.add_argument("--build", default=os.environ.get("URBD_BUILD", os.path.join(lab.TOP, "build/test")))
+    parser.add_argument("--output", default=os.path.join(lab.TOP, "build/bench"), metavar="DIRECTORY")
+    parser.add_argument("--only-report", action="store_true", help="write the report of earlier runs again")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # the guest's half
+    return parser.parse_args()
+
+
+def say(words):
+    print(words, flush=True)
+
+
+# ---- what is there
+
+def version_of(*command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"\d+\.\d[\w.+~-]*", done.stdout + done.stderr)
+    return found.group() if found else None
+
+
+def about(args, missing):
+    found = {"urbd": version_of(f"{args.build}/cli/urbd", "--version"), "librbd": version_of("rbd", "--version"),
+             "fio": version_of("fio", "--version"), "qemu": version_of("qemu-nbd", "--version"),
+             "nbdkit": version_of("nbdkit", "--version")}
+    count = os.cpu_count()
+    return {"date": datetime.date.today().isoformat(), "kernel": platform.release().split("-")[0],
+            "cpus": f"{count} CPU{'s' if count > 1 else ''}",
+            "versions": {name: version for name, version in found.items() if version},
+            "runs": args.runs, "seconds": args.seconds, "image_mib": args.image_mib, "missing": missing}
+
+
+def chosen_classes(args):
+    kinds = targets.DEVICES if args.devices else targets.EXPORTS
+    return [kind for kind in kinds if not args.targets or kind.name in args.targets]
+
+
+def chosen_workloads(args):
+    return [workloads.ALL[name] for name in args.workloads or workloads.DEFAULT]
+
+
+def scale_class(args):
+    return targets.UrbdUblkRbd if args.devices else targets.UrbdRbd
+
+
+def scale_parts(args):
+    return [] if args.no_scale else args.scale
+
+
+def counts(args):
+    return scale.Counts(args.images, args.many_images)
+
+
+# ---- images
+
+def make_images(args, cluster):
+    if not args.no_matrix:
+        most = max(workload.images for workload in chosen_workloads(args))
+        for kind in filter(targets.uses_cluster, chosen_classes(args)):
+            for index in range(most):
+                cluster.create(f"{kind.name}.{index}", args.image_mib)
+    for part, count in scale.images(scale_parts(args), counts(args)).items():
+        for index in range(count):
+            cluster.create(f"{scale_class(args).name}-{part}.{index}", args.image_mib, fill=index == 0)
+
+
+# ---- measuring
+
+def measure(args, cluster):
+    os.environ["CEPH_CONF"] = cluster.ceph_conf
+    with tempfile.TemporaryDirectory(prefix="urbd-bench.") as directory:
+        setup = Setup(args.build, directory, cluster, args.runs, args.seconds, args.image_mib)
+        samples, held, missing = ([], {}, {}) if args.no_matrix else measure_matrix(args, setup)
+        kind = scale_class(args)
+        many = scale.run(scale_parts(args), kind, setup, counts(args), say)
+    return {"place": "devices" if args.devices else "exports",
+            "title": "Block devices" if args.devices else "Exports",
+            "about": about(args, missing), "samples": samples, "held": held, "scale": many,
+            "scale_target": kind.name}
+
+
+def measure_matrix(args, setup):
+    every = [kind(setup) for kind in chosen_classes(args)]
+    missing = {target.name: why for target in every for why in [target.missing()] if why}
+    for name, why in missing.items():
+        say(f"{name} is left out: {why}")
+    present = [target for target in every if target.name not in missing]
+    with contextlib.ExitStack() as stack:
+        for target in present:
+            stack.callback(target.stop)
+        samples = matrix.run(present, chosen_workloads(args), setup, say)
+        return samples, matrix.footprints(present), missing
+
+
+def save(args, results):
+    """What this run left out stays as an earlier one into the same directory found it."""
+    path = os.path.join(args.output, f"{results['place']}.json")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            earlier = json.load(file)
+        if args.no_matrix:
+            results.update({part: earlier[part] for part in ("about", "samples", "held")})
+        results["scale"] = {**earlier["scale"], **results["scale"]}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=1)
+        file.write("\n")
+
+
+def write_report(args):
+    found = []
+    for place in ("exports", "devices"):
+        path = os.path.join(args.output, f"{place}.json")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                found.append(json.load(file))
+    say(f"report: {report.write(found, args.output)}")
+
+
+# ---- in a guest
+
+def measure_in_guest(args, cluster):
+    """The same program, where the kernel has the devices; the images are made already."""
+    options = ["--net", cluster.netns, "--rw", cluster.directory, "--rw", args.output, "--timeout", "7200",
+               "--mem", "3072", "--module", "rbd", "--module", "null_blk nr_devices=4 gb=4 queue_mode=2"]
+    for name, value in cluster.environment().items():
+        options += ["--env", f"{name}={value}"]
+    subprocess.run([f"{lab.LAB}/with-kernel", *options, "--", sys.executable, *sys.argv, "--inside"], check=True)
+
+
+def main():
+    args = arguments()
+    os.makedirs(args.output, exist_ok=True)
+    args.output = os.path.realpath(args.output)
+    if args.inside:
+        save(args, measure(args, lab.Cluster.from_environment()))
+        return 0
+    if not args.only_report:
+        run(args)
+    write_report(args)
+    return 0
+
+
+def run(args):
+    directory = tempfile.mkdtemp(prefix="urbd-bench.")
+    try:
+        cluster = lab.Cluster.start(f"{directory}/ceph", f"urbd-bench-{os.getpid()}" if args.devices else None)
+        try:
+            make_images(args, cluster)
+            if args.devices:
+                measure_in_guest(args, cluster)
+            else:
+                save(args, measure(args, cluster))
+        finally:
+            cluster.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,37 @@
+"""Every workload on every target. Within a round the targets take turns, so that what else the
+machine does meets all of them alike; figures are compared within a round."""
+import dataclasses
+
+from . import client, procfs
+
+
+def run(targets, workloads, setup, say):
+    samples = []
+    for workload in workloads:
+        able = [target for target in targets if target.can(workload)]
+        for target in able:
+            target.ensure(workload.images)
+        for turn in range(setup.runs):
+            start = turn % max(len(able), 1)
+            for target in able[start:] + able[:start]:
+                figures = client.sample(target, workload, setup)
+                samples.append({"target": target.name, "workload": workload.name, "round": turn, **figures})
+        say(f"{workload.name}: " + ", ".join(f"{t.name} {s:.0f}" for t, s in last_iops(able, samples)))
+    return samples
+
+
+def last_iops(targets, samples):
+    for target in targets:
+        yield target, next(s["iops"] for s in reversed(samples) if s["target"] == target.name)
+
+
+def footprints(targets):
+    """What each target's processes hold after all that, and how long it took to open an image."""
+    held = {}
+    for target in targets:
+        pids = target.pids()
+        held[target.name] = {"images": target.opened, "open_seconds": target.open_seconds,
+                             "processes": len(pids)}
+        if pids:
+            held[target.name].update(dataclasses.asdict(procfs.footprint(pids)))
+    return held

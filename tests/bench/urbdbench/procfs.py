@@ -1,0 +1,74 @@
+"""What the machine says of processes. A group of processes is a list of pids."""
+import dataclasses
+import os
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def read(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def cpu_seconds(pids):
+    """User and system time of all threads, also of those that have ended."""
+    total = 0
+    for pid in pids:
+        fields = read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS
+
+
+def machine_seconds():
+    """CPU time that the whole machine was busy, with everything that runs on it."""
+    user, nice, system, _idle, _iowait, irq, softirq = map(
+        int, read("/proc/stat").split("\n", 1)[0].split()[1:8])
+    return (user + nice + system + irq + softirq) / TICKS
+
+
+def switches(pids):
+    """Context switches of all threads that live."""
+    total = 0
+    for pid in pids:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            try:
+                status = read(f"/proc/{pid}/task/{task}/status")
+            except FileNotFoundError:
+                continue
+            total += sum(int(line.split()[1]) for line in status.splitlines() if "_ctxt_switches" in line)
+    return total
+
+
+@dataclasses.dataclass
+class Footprint:
+    private: int = 0  # KiB that only this process has
+    pss: int = 0      # KiB, shared pages divided by those who share them
+    threads: int = 0
+    sockets: int = 0
+
+    def __sub__(self, other):
+        return Footprint(*(a - b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other))))
+
+
+def count_sockets(pid):
+    total = 0
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            total += os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith("socket:")
+        except FileNotFoundError:
+            pass
+    return total
+
+
+def footprint(pids):
+    total = Footprint()
+    for pid in pids:
+        sizes = {}
+        for line in read(f"/proc/{pid}/smaps_rollup").splitlines()[1:]:
+            name, size = line.split()[:2]
+            sizes[name.rstrip(":")] = int(size)
+        total.private += sizes["Private_Clean"] + sizes["Private_Dirty"]
+        total.pss += sizes["Pss"]
+        total.threads += len(os.listdir(f"/proc/{pid}/task"))
+        total.sockets += count_sockets(pid)
+    return total

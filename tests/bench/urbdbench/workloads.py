@@ -1,0 +1,40 @@
+"""What is asked of each target."""
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    name: str
+    pattern: str  # fio's rw
+    block: int = 4096
+    depth: int = 1
+    jobs: int = 1    # clients of each image
+    images: int = 1
+    fsync: bool = False
+
+    def fio(self):
+        """fio's options for each job."""
+        options = [f"--rw={self.pattern}", f"--bs={self.block}", f"--iodepth={self.depth}", f"--numjobs={self.jobs}"]
+        if self.pattern.endswith("rw"):
+            options.append("--rwmixread=70")
+        if self.fsync:
+            options.append("--fsync=1")
+        if not self.pattern.startswith("rand") and self.jobs > 1:
+            options.append("--offset_increment=25%")
+        return options
+
+
+def everything():
+    kinds = [("read", "randread"), ("write", "randwrite"), ("mixed", "randrw")]
+    yield from (Workload(f"{kind}-4k-d{depth}", pattern, depth=depth)
+                for kind, pattern in kinds for depth in (1, 8, 32))
+    yield Workload("read-4k-d16", "randread", depth=16)
+    yield from (Workload(f"seq{kind}-{name}-d8", kind, block=block, depth=8)
+                for name, block in (("128k", 128 << 10), ("1m", 1 << 20)) for kind in ("read", "write"))
+    yield Workload("fsync-4k-d1", "randwrite", fsync=True)
+    yield from (Workload(f"{kind}-4k-d8-jobs4", pattern, depth=8, jobs=4) for kind, pattern in kinds[:2])
+    yield from (Workload(f"{kind}-4k-d8-images4", pattern, depth=8, images=4) for kind, pattern in kinds[:2])
+
+
+ALL = {workload.name: workload for workload in everything()}
+DEFAULT = [name for name in ALL if name != "read-4k-d16"]
