@@ -2,9 +2,11 @@
 import math
 from xml.sax.saxutils import escape
 
-PANELS = [("iops", "IOPS"), ("p99", "99th percentile of latency"), ("cpu", "server CPU per request")]
+# What is compared, and on which side of 1 a peer is worse than urbd.
+PANELS = [("iops", "IOPS", "left"), ("p99", "99th percentile of latency", "right"),
+          ("cpu", "server CPU per request", "right")]
 COLOURS = ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#8c6d1f", "#555555"]
-LEFT, PANEL, GAP, ROW, TOP, BOTTOM = 150, 230, 30, 20, 84, 34
+LEFT, PANEL, GAP, ROW, TOP, BOTTOM = 150, 230, 20, 20, 100, 34
 TICKS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
 
 
@@ -41,12 +43,16 @@ def points(figures, reference, peers, workloads, figure):
 
 
 def panel(figures, reference, peers, workloads, index):
-    figure, title = PANELS[index]
+    figure, title, worse = PANELS[index]
     left = LEFT + index * (PANEL + GAP)
     bottom = TOP + ROW * len(workloads)
     dots = list(points(figures, reference, peers, workloads, figure))
     scale = Scale([ratio for _, _, ratio in dots], left)
-    yield text(left + PANEL / 2, TOP - 10, title, "middle", weight="bold")
+    yield text(left + PANEL / 2, TOP - 24, title, "middle", weight="bold")
+    yield text(left + (6 if worse == "left" else PANEL - 6), TOP - 7, "◂ peer worse" if worse == "left" else
+               "peer worse ▸", "start" if worse == "left" else "end", 11, "#666666")
+    yield (f'<rect x="{left}" y="{TOP}" width="{PANEL}" height="{ROW * len(workloads)}" fill="none" '
+           'stroke="#999999"/>')
     for tick in scale.ticks():
         yield line(scale.x(tick), TOP, scale.x(tick), bottom, "#222222" if tick == 1 else "#dddddd",
                    1.4 if tick == 1 else 1)

@@ -134,11 +134,12 @@ class NbdkitNull(NbdTarget):
 
 
 class QemuNull(NbdTarget):
+    """Without read-zeroes, or it would answer reads with the word that there is a hole, and no data."""
     name, group, programs = "qemu-null", "sockets-null", ("qemu-storage-daemon",)
 
     def command(self, index):
         return ["qemu-storage-daemon",
-                "--blockdev", f"driver=null-co,node-name=disk,size={NULL_SIZE},read-zeroes=on",
+                "--blockdev", f"driver=null-co,node-name=disk,size={NULL_SIZE}",
                 "--nbd-server", f"addr.type=unix,max-connections=64,addr.path={self.socket(index)}",
                 "--export", f"type=nbd,id=disk,node-name=disk,name={self.export},writable=on"]
 
