@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,7 @@ def arguments():
     parser.add_argument("--many-images", type=int, default=256, help="and that many at most (%(default)s)")
     parser.add_argument("--build", default=os.environ.get("URBD_BUILD", os.path.join(lab.TOP, "build/test")))
     parser.add_argument("--output", default=os.path.join(lab.TOP, "build/bench"), metavar="DIRECTORY")
-    parser.add_argument("--only-report", action="store_true", help="write the report of earlier runs again")
+    parser.add_argument("--only-report", action="store_true", help="write the report of earlier runs anew")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # the guest's half
     return parser.parse_args()
 
@@ -127,40 +128,59 @@ def make_images(args, cluster):
 # ---- measuring
 
 def measure(args, cluster):
+    """What is found is saved as it comes: a run that is cut short leaves the rest of it."""
     os.environ["CEPH_CONF"] = cluster.ceph_conf
+    results = {"place": "devices" if args.devices else "exports",
+               "title": "Block devices" if args.devices else "Exports",
+               "about": about(args, {}), "samples": [], "held": {}, "scale": {},
+               "scale_target": scale_class(args).name}
     with tempfile.TemporaryDirectory(prefix="urbd-bench.") as directory:
         setup = Setup(args.build, directory, cluster, args.runs, args.seconds, args.image_mib)
-        samples, held, missing = ([], {}, {}) if args.no_matrix else measure_matrix(args, setup)
-        kind = scale_class(args)
-        many = scale.run(scale_parts(args), kind, setup, counts(args), say)
-    return {"place": "devices" if args.devices else "exports",
-            "title": "Block devices" if args.devices else "Exports",
-            "about": about(args, missing), "samples": samples, "held": held, "scale": many,
-            "scale_target": kind.name}
+        if not args.no_matrix:
+            measure_matrix(args, setup, results)
+        for part, found in scale.run(scale_parts(args), scale_class(args), setup, counts(args)):
+            say(f"{part}: {found}")
+            results["scale"][part] = found
+            save(args, results)
 
 
-def measure_matrix(args, setup):
+def measure_matrix(args, setup, results):
     every = [kind(setup) for kind in chosen_classes(args)]
     missing = {target.name: why for target in every for why in [target.missing()] if why}
     for name, why in missing.items():
         say(f"{name} is left out: {why}")
+    results["about"]["missing"] = missing
     present = [target for target in every if target.name not in missing]
     with contextlib.ExitStack() as stack:
         for target in present:
             stack.callback(target.stop)
-        samples = matrix.run(present, chosen_workloads(args), setup, say)
-        return samples, matrix.footprints(present), missing
+        for workload in chosen_workloads(args):
+            found = matrix.run(present, workload, setup)
+            say(f"{workload.name}: {matrix.summary(found)}")
+            results["samples"] += found
+            results["held"] = matrix.footprints(present)
+            save(args, results)
+
+
+def group_of(name):
+    return targets.ALL[name].group
+
+
+def keep_earlier(results, earlier):
+    """What this run left out stays as an earlier one found it; but never two runs within a group."""
+    anew = {group_of(sample["target"]) for sample in results["samples"]}
+    kept = [sample for sample in earlier["samples"] if group_of(sample["target"]) not in anew]
+    held = {name: one for name, one in earlier["held"].items() if group_of(name) not in anew}
+    return {**results, "samples": kept + results["samples"], "held": {**held, **results["held"]},
+            "scale": {**earlier["scale"], **results["scale"]},
+            "about": results["about"] if anew else earlier["about"]}
 
 
 def save(args, results):
-    """What this run left out stays as an earlier one into the same directory found it."""
     path = os.path.join(args.output, f"{results['place']}.json")
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            earlier = json.load(file)
-        if args.no_matrix:
-            results.update({part: earlier[part] for part in ("about", "samples", "held")})
-        results["scale"] = {**earlier["scale"], **results["scale"]}
+            results = keep_earlier(results, json.load(file))
     with open(path, "w", encoding="utf-8") as file:
         json.dump(results, file, indent=1)
         file.write("\n")
@@ -188,11 +208,12 @@ def measure_in_guest(args, cluster):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     args = arguments()
     os.makedirs(args.output, exist_ok=True)
     args.output = os.path.realpath(args.output)
     if args.inside:
-        save(args, measure(args, lab.Cluster.from_environment()))
+        measure(args, lab.Cluster.from_environment())
         return 0
     if not args.only_report:
         run(args)
@@ -209,7 +230,7 @@ def run(args):
             if args.devices:
                 measure_in_guest(args, cluster)
             else:
-                save(args, measure(args, cluster))
+                measure(args, cluster)
         finally:
             cluster.stop()
     finally:

@@ -5,28 +5,26 @@ import dataclasses
 from . import client, procfs
 
 
-def run(targets, workloads, setup, say):
+def run(targets, workload, setup):
     samples = []
-    for workload in workloads:
-        able = [target for target in targets if target.can(workload)]
-        for target in able:
-            target.ensure(workload.images)
-        for turn in range(setup.runs):
-            start = turn % max(len(able), 1)
-            for target in able[start:] + able[:start]:
-                figures = client.sample(target, workload, setup)
-                samples.append({"target": target.name, "workload": workload.name, "round": turn, **figures})
-        say(f"{workload.name}: " + ", ".join(f"{t.name} {s:.0f}" for t, s in last_iops(able, samples)))
+    able = [target for target in targets if target.can(workload)]
+    for target in able:
+        target.ensure(workload.images)
+    for turn in range(setup.runs):
+        start = turn % max(len(able), 1)
+        for target in able[start:] + able[:start]:
+            figures = client.sample(target, workload, setup)
+            samples.append({"target": target.name, "workload": workload.name, "round": turn, **figures})
     return samples
 
 
-def last_iops(targets, samples):
-    for target in targets:
-        yield target, next(s["iops"] for s in reversed(samples) if s["target"] == target.name)
+def summary(samples):
+    """The last round's IOPS, for who waits for the end."""
+    return ", ".join(f"{target} {iops:.0f}" for target, iops in {s["target"]: s["iops"] for s in samples}.items())
 
 
 def footprints(targets):
-    """What each target's processes hold after all that, and how long it took to open an image."""
+    """What each target's processes hold by now, and how long it took to open an image."""
     held = {}
     for target in targets:
         pids = target.pids()
