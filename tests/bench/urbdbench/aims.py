@@ -79,6 +79,14 @@ def open_time(held):
                       statistics.median(ours) / statistics.median(peer), 0.5)
 
 
+def memory(held, parts):
+    """As many processes of rbd-nbd, by the private memory of the one or few that ran."""
+    peer, idle = held.get("rbd-nbd"), parts.get("idle")
+    if peer and idle:
+        yield at_most(f"{idle['images']} idle images on one daemon: private memory to as many rbd-nbd's",
+                      idle["all"]["private"] / (peer["private"] / peer["images"] * idle["images"]), 0.1)
+
+
 def scale(parts):
     idle = parts.get("idle")
     if idle:
@@ -99,8 +107,19 @@ def scale(parts):
                       parts["fairness"]["ratio"], 1.1)
 
 
-def all_of(results):
-    figures = Figures(results["samples"])
-    for aims in (sockets_rbd(figures), sockets_null(figures), devices(figures),
-                 open_time(results["held"]), scale(results["scale"])):
+def merged(all_results):
+    """Exports and devices as one; of what both have, the exports'."""
+    samples, held, parts = [], {}, {}
+    for results in reversed(all_results):
+        samples += results["samples"]
+        held.update(results["held"])
+        parts.update(results["scale"])
+    return samples, held, parts
+
+
+def all_of(all_results):
+    samples, held, parts = merged(all_results)
+    figures = Figures(samples)
+    for aims in (sockets_rbd(figures), sockets_null(figures), devices(figures), open_time(held),
+                 memory(held, parts), scale(parts)):
         yield from (aim for aim in aims if aim)

@@ -114,10 +114,10 @@ def scale(results):
         yield ""
 
 
-def aim_table(results):
-    found = list(aims.all_of(results))
+def aim_table(all_results):
+    found = list(aims.all_of(all_results))
     if found:
-        yield "### The aims"
+        yield "## The aims"
         yield ""
         yield from table(["aim", "bound", "figure", ""],
                          [[aim.text, aim.bound, aim.figure, "reached" if aim.holds else "**missed**"]
@@ -139,13 +139,13 @@ def about(results):
 
 def markdown(results, directory):
     figures = Figures(results["samples"])
-    for part in (about(results), aim_table(results), matrix(results, figures, directory), held(results),
+    for part in (about(results), matrix(results, figures, directory), held(results),
                  scale(results)):
         yield from part
 
 
 def write(all_results, directory):
-    lines = []
+    lines = list(aim_table(all_results))
     for results in all_results:
         lines += markdown(results, directory)
     path = os.path.join(directory, "report.md")
