@@ -5,7 +5,7 @@
  *     --conf FILE, --id USER       the cluster ("": none), the Ceph user (admin)
  *     --rw PATTERN                 read, write, randread, randwrite, randrw (70 % reads)
  *     --block BYTES, --depth N     of each request, requests in flight (4096, 1)
- *     --seconds N                  (4)
+ *     --seconds N, --requests N    when it ends (4 seconds, no number)
  *     --fsync                      a flush after each write
  *
  * A bare loop of callbacks: librbd's completion of a request starts the next one, on librbd's own
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <rbd/librbd.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -48,7 +49,7 @@ struct slot {
 static struct {
 	const char *conf, *user;
 	char *pool, *image;
-	unsigned block, depth, seconds;
+	unsigned block, depth, seconds, requests;
 	unsigned read_percent;
 	bool random, flush;
 } settings = { .user = "admin", .block = 4096, .depth = 1, .seconds = 4, .read_percent = 100 };
@@ -58,6 +59,7 @@ static uint64_t blocks; /* of the image */
 static struct slot *slots;
 static atomic_uint_fast64_t next_block; /* where it goes in sequence */
 static atomic_bool stopping;
+static atomic_uint ended_requests;
 static atomic_int failure; /* the first negative errno */
 static sem_t ended;	   /* counts slots */
 
@@ -114,6 +116,13 @@ static void end_slot(int r)
 	sem_post(&ended);
 }
 
+static bool is_enough(void)
+{
+	if (settings.requests)
+		return atomic_fetch_add(&ended_requests, 1) + settings.depth >= settings.requests;
+	return atomic_load(&stopping);
+}
+
 static void start_request(struct slot *slot);
 
 /* A write that is to be flushed counts when the flush is done. */
@@ -131,7 +140,7 @@ static void completed(rbd_completion_t completion, void *data)
 	if (!slot->flushing) {
 		histogram_add(&slot->latency, clock_ns(clock_since(slot->began, clock_now())));
 		slot->requests++;
-		if (atomic_load(&stopping)) {
+		if (is_enough()) {
 			end_slot(0);
 			return;
 		}
@@ -176,7 +185,8 @@ static void run_loop(void)
 	sem_init(&ended, 0, 0);
 	for (unsigned i = 0; i < settings.depth; i++)
 		start_request(&slots[i]);
-	sleep(settings.seconds);
+	if (!settings.requests)
+		sleep(settings.seconds);
 	atomic_store(&stopping, true);
 	for (unsigned i = 0; i < settings.depth; i++)
 		while (sem_wait(&ended) < 0)
@@ -296,9 +306,11 @@ static void set_pattern(const char *text)
 static void read_options(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "image", 1, NULL, 'i' },   { "conf", 1, NULL, 'c' },	{ "id", 1, NULL, 'u' },
-		{ "rw", 1, NULL, 'r' },	     { "block", 1, NULL, 'b' }, { "depth", 1, NULL, 'd' },
-		{ "seconds", 1, NULL, 's' }, { "fsync", 0, NULL, 'f' }, { 0 },
+		{ "image", 1, NULL, 'i' },    { "conf", 1, NULL, 'c' },
+		{ "id", 1, NULL, 'u' },	      { "rw", 1, NULL, 'r' },
+		{ "block", 1, NULL, 'b' },    { "depth", 1, NULL, 'd' },
+		{ "seconds", 1, NULL, 's' },  { "fsync", 0, NULL, 'f' },
+		{ "requests", 1, NULL, 'n' }, { 0 },
 	};
 	int option;
 
@@ -317,6 +329,8 @@ static void read_options(int argc, char **argv)
 			settings.depth = number("--depth", optarg, DEPTH_MAX);
 		else if (option == 's')
 			settings.seconds = number("--seconds", optarg, 3600);
+		else if (option == 'n')
+			settings.requests = number("--requests", optarg, UINT_MAX);
 		else if (option == 'f')
 			settings.flush = true;
 		else

@@ -3,6 +3,8 @@
 calls         system calls of the whole daemon (by the kernel's tracepoint, or strace where that is closed)
 switches      context switches of all its threads
 instructions  of urbdd's own code, without libraries (callgrind)
+total         instructions of the whole process, with librbd and all other libraries: of urbdd (b32), and
+              of librbd-loop with 32 in flight, which is the floor (--floor)
 copied        bytes that urbdd's own code moves with memcpy and its like (dhat); the compiler's own copies
               of a few bytes, and the kernel's, are not in it
 
@@ -167,7 +169,7 @@ def dump(daemon, out):
     return (set(glob.glob(f"{out}.*")) - before).pop()
 
 
-def instructions(directory, build, what, prefix, requests, batches):
+def instructions(directory, build, what, prefix, requests, batches, total=False):
     out = os.path.join(directory, f"{prefix}-callgrind")
     tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
     with Daemon(directory, build, what, tool) as daemon:
@@ -176,8 +178,32 @@ def instructions(directory, build, what, prefix, requests, batches):
             for name, batch in batches:
                 dump(daemon, out)
                 run(daemon.batches(kind, requests, batch))
-                own = instructions_by_object(dump(daemon, out))["urbdd"]
-                yield f"{prefix}-{kind}-{name}-instructions", own / requests
+                found = instructions_by_object(dump(daemon, out))
+                if total:
+                    yield f"{prefix}-{kind}-{name}-total", sum(found.values()) / requests
+                else:
+                    yield f"{prefix}-{kind}-{name}-instructions", found["urbdd"] / requests
+
+
+def loop(directory, build, image, kind, requests):
+    """Instructions of one run of librbd-loop, from its start to its end."""
+    out = os.path.join(directory, f"loop-{kind}-{requests}")
+    cluster = lab.Cluster.from_environment()
+    subprocess.run(
+        ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", f"{build}/tests/bench/librbd-loop",
+         "--image", image, "--conf", cluster.ceph_conf, "--id", cluster.client, "--rw", f"rand{kind}",
+         "--depth", "32", "--requests", str(requests)],
+        check=True, capture_output=True, text=True, timeout=PATIENCE)
+    return sum(instructions_by_object(out).values())
+
+
+def floor(directory, build, image, what):
+    """The difference of a long run and a short one is what the requests cost, without the start."""
+    few, more = 320, 3200
+    yield from instructions(directory, build, what, "floor-urbdd", more, (("b32", 32),), total=True)
+    for kind in ("read", "write"):
+        short, long = (loop(directory, build, image, kind, requests) for requests in (few, more))
+        yield f"floor-loop-{kind}-total", (long - short) / (more - few)
 
 
 # ---- copies
@@ -205,14 +231,18 @@ def copies(directory, build, what, prefix, requests):
 
 # ---- all of it
 
+def image_of_cluster(image):
+    cluster = lab.Cluster.from_environment()
+    return [image, "--conf", cluster.ceph_conf, "--id", cluster.client, "--keyfile", cluster.keyfile]
+
+
 def costs(directory, build, image):
     null = [f"null:{NULL_SIZE}"]
     yield from kernel_costs(directory, build)
     yield from instructions(directory, build, null, "null", INSTRUMENTED, (("d1", 1), ("b32", 32)))
     yield from copies(directory, build, null, "null", INSTRUMENTED)
     if image:
-        cluster = lab.Cluster.from_environment()
-        what = [image, "--conf", cluster.ceph_conf, "--id", cluster.client, "--keyfile", cluster.keyfile]
+        what = image_of_cluster(image)
         yield from instructions(directory, build, what, "rbd", INSTRUMENTED_RBD, (("d1", 1),))
         yield from copies(directory, build, what, "rbd", INSTRUMENTED_RBD)
 
@@ -222,10 +252,17 @@ def main():
     parser.add_argument("--build", default=os.environ.get("URBD_BUILD", os.path.join(lab.TOP, "build/test")))
     parser.add_argument("--image", metavar="POOL/NAME", help="of the cluster in CEPH_CONF, CLIENT, KEYFILE; of "
                         "16 MiB at least")
+    parser.add_argument("--floor", action="store_true", help="only what librbd itself costs, with urbdd and without")
     args = parser.parse_args()
+    if args.floor and not args.image:
+        parser.error("--floor needs --image")
     with tempfile.TemporaryDirectory(prefix="urbd-costs.") as directory:
         began = time.monotonic()
-        for name, value in costs(directory, args.build, args.image):
+        if args.floor:
+            found = floor(directory, args.build, args.image, image_of_cluster(args.image))
+        else:
+            found = costs(directory, args.build, args.image)
+        for name, value in found:
             print(f"{name} {value:.3f}", flush=True)
         print(f"# {time.monotonic() - began:.0f} s")
     return 0
