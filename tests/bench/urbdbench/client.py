@@ -50,6 +50,7 @@ def sample(target, workload, setup):
     else:
         server_cpu = procfs.cpu_seconds(pids) - server
     figures = {
+        "requests": result["requests"],
         "iops": result["requests"] / result["seconds"],
         "mib/s": result["requests"] / result["seconds"] * workload.block / (1 << 20),
         "p50": result["p50"], "p99": result["p99"], "p99.9": result["p99.9"],

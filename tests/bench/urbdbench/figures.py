@@ -1,6 +1,8 @@
 """Medians of samples, and medians of the ratios within each round."""
 import statistics
 
+FEWEST = 500  # requests of a point: what is divided by fewer says nothing
+
 
 class Figures:
     def __init__(self, samples):
@@ -22,7 +24,9 @@ class Figures:
         return statistics.median(values.values()) if values else None
 
     def ratio(self, target, peer, workload, figure):
-        """Target's to the peer's; None where either has none."""
+        """Target's to the peer's; None where either has none, or hardly did anything."""
+        if any((self.median(name, workload, "requests") or 0) < FEWEST for name in (target, peer)):
+            return None
         ours, theirs = (self._values(name, workload, figure) for name in (target, peer))
         ratios = [ours[turn] / theirs[turn] for turn in ours if theirs.get(turn)]
         return statistics.median(ratios) if ratios else None

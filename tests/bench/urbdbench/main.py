@@ -88,7 +88,7 @@ def about(args, missing):
     return {"date": datetime.date.today().isoformat(), "kernel": platform.release().split("-")[0],
             "cpus": f"{count} CPU{'s' if count > 1 else ''}",
             "versions": {name: version for name, version in found.items() if version},
-            "runs": args.runs, "seconds": args.seconds, "image_mib": args.image_mib, "missing": missing}
+            "load": os.getloadavg()[0], "runs": args.runs, "seconds": args.seconds, "image_mib": args.image_mib, "missing": missing}
 
 
 def chosen_classes(args):

@@ -2,7 +2,7 @@
 import os
 
 from . import aims, plot, targets
-from .figures import Figures
+from .figures import FEWEST, Figures
 
 TITLES = {"sockets-null": "NBD over a unix socket, nothing stored", "sockets-rbd": "RBD images without a device",
           "devices-null": "Block devices, nothing stored", "devices-rbd": "RBD images as block devices"}
@@ -130,7 +130,8 @@ def about(results):
     yield ""
     yield (f"{made['date']}, {made['cpus']}, kernel {made['kernel']}, " +
            ", ".join(f"{name} {version}" for name, version in made["versions"].items()) +
-           f". {made['runs']} rounds of {made['seconds']} s; images of {made['image_mib']} MiB.")
+           f". {made['runs']} rounds of {made['seconds']} s; images of {made['image_mib']} MiB. Load of the machine "
+           f"when it began: {made['load']:.1f}. No ratio is made of points with less than {FEWEST} requests.")
     yield ""
     for name, why in made["missing"].items():
         yield f"- {name} was not measured: {why}"
