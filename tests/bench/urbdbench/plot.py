@@ -7,7 +7,8 @@ PANELS = [("iops", "IOPS", "left"), ("p99", "99th percentile of latency", "right
           ("cpu", "server CPU per request", "right")]
 COLOURS = ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#8c6d1f", "#555555"]
 LEFT, PANEL, GAP, ROW, TOP, BOTTOM = 150, 230, 20, 20, 100, 34
-TICKS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]
+TICKS = [1, 2, 0.5, 5, 0.2, 10, 0.1, 20, 0.05, 50, 0.02, 100, 0.01]  # those before take the place of the others
+APART = 26  # pixels, at least
 
 
 def text(x, y, words, anchor="start", size=12, colour="#222222", weight="normal"):
@@ -31,7 +32,12 @@ class Scale:
         return self.left + PANEL * (math.log(value) - self.low) / (self.high - self.low)
 
     def ticks(self):
-        return [tick for tick in TICKS if self.low <= math.log(tick) <= self.high]
+        shown = []
+        for tick in TICKS:
+            if self.low <= math.log(tick) <= self.high and \
+                    all(abs(self.x(tick) - self.x(other)) >= APART for other in shown):
+                shown.append(tick)
+        return shown
 
 
 def points(figures, reference, peers, workloads, figure):
