@@ -60,7 +60,7 @@ struct cli {
 
 /* Ends with one without a name. */
 extern const struct command *const commands[];
-extern const struct command map_command, unmap_command, drain_command, resume_command,
+extern const struct command map_command, unmap_command, drain_command, resume_command, set_command,
 	export_command, unexport_command, list_command, status_command, stat_command,
 	version_command, help_command;
 

@@ -8,9 +8,9 @@
 #include "control/secrets.h"
 
 const struct command *const commands[] = {
-	&map_command,	 &unmap_command,    &drain_command, &resume_command,
-	&export_command, &unexport_command, &list_command,  &status_command,
-	&stat_command,	 &version_command,  &help_command,  NULL,
+	&map_command,	  &unmap_command,    &drain_command, &resume_command, &set_command,
+	&export_command,  &unexport_command, &list_command,  &status_command, &stat_command,
+	&version_command, &help_command,     NULL,
 };
 
 const struct command *command_find(const char *name)

@@ -126,6 +126,15 @@ static bool worth_showing(json_t *value)
 	return json_is_integer(value) || json_is_boolean(value) || json_object_size(value) > 0;
 }
 
+static void print_settings(json_t *row)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(json_object_get(row, "settings"), name, value)
+		printf("  %-12s %s=%s\n", "setting", name, json_string_value(value));
+}
+
 static void print_rows(json_t *object, const struct row *rows)
 {
 	for (; rows->member; rows++) {
@@ -137,6 +146,7 @@ static void print_rows(json_t *object, const struct row *rows)
 		print_value(value, rows->kind);
 		putchar('\n');
 	}
+	print_settings(object);
 }
 
 static void print_device(json_t *device)

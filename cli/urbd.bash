@@ -26,17 +26,22 @@ _urbd() {
 	--client) COMPREPLY=($(compgen -W 'shared pool: isolated' -- "$cur")) && return ;;
 	esac
 	if [[ -z $command ]]; then
-		COMPREPLY=($(compgen -W 'map unmap drain resume export unexport list status stat version help --socket --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'map unmap drain resume set export unexport list status stat version help --socket --help --version' -- "$cur"))
 	elif [[ $cur = -* ]]; then
 		COMPREPLY=($(compgen -W "$(_urbd_options "$command")" -- "$cur"))
-	elif [[ $command = unmap || $command = drain || $command = resume || $command = status ]]; then
+	elif [[ $command = set && ${words[cword - 1]} != set ]]; then
+		compopt -o nospace
+		COMPREPLY=($(compgen -S = -W 'rbd_qos_iops_limit rbd_qos_iops_burst rbd_qos_bps_limit rbd_qos_bps_burst
+			rbd_qos_read_iops_limit rbd_qos_read_iops_burst rbd_qos_write_iops_limit rbd_qos_write_iops_burst
+			rbd_qos_read_bps_limit rbd_qos_read_bps_burst rbd_qos_write_bps_limit rbd_qos_write_bps_burst' -- "$cur"))
+	elif [[ $command = unmap || $command = drain || $command = resume || $command = set || $command = status ]]; then
 		COMPREPLY=($(compgen -W "$(_urbd_members device "${socket[@]}")" -- "$cur"))
 	elif [[ $command = unexport ]]; then
 		COMPREPLY=($(compgen -W "$(_urbd_members name "${socket[@]}")" -- "$cur"))
 	elif [[ $command = stat ]]; then
 		COMPREPLY=($(compgen -W "$(_urbd_members 'device|name' "${socket[@]}")" -- "$cur"))
 	elif [[ $command = help ]]; then
-		COMPREPLY=($(compgen -W 'map unmap drain resume export unexport list status stat version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'map unmap drain resume set export unexport list status stat version' -- "$cur"))
 	fi
 } &&
 	complete -F _urbd urbd

@@ -90,22 +90,26 @@ static int check_integer(const struct control_member *member, json_t *json, stru
 
 #define OPTION_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 
-static int check_option(const char *name, json_t *value, struct error *err)
+static int check_option(const struct control_member *member, const char *name, json_t *value,
+			struct error *err)
 {
 	if (!*name || strlen(name) > 128 || name[strspn(name, OPTION_CHARACTERS)])
-		return error_set(err, -EINVAL,
-				 "\"options\" holds a name that is none of librbd's: letters, "
-				 "digits and '_' are allowed.");
+		return error_set(
+			err, -EINVAL,
+			"\"%s\" holds a name that is none of librbd's: letters, digits and "
+			"'_' are allowed.",
+			member->name);
 	if (strcmp(name, "key") == 0)
-		return error_set(err, -EINVAL,
-				 "\"options\" must not hold the key: give it as \"key\".");
+		return error_set(err, -EINVAL, "\"%s\" must not hold the key: give it as \"key\".",
+				 member->name);
 	if (!json_is_string(value))
-		return error_set(err, -EINVAL, "\"options\".\"%s\" must be a string.", name);
+		return error_set(err, -EINVAL, "\"%s\".\"%s\" must be a string.", member->name,
+				 name);
 	if (json_string_length(value) > 4096 || has_control_characters(json_string_value(value)))
 		return error_set(err, -EINVAL,
-				 "\"options\".\"%s\" must be at most 4096 bytes long, without "
-				 "control characters.",
-				 name);
+				 "\"%s\".\"%s\" must be at most 4096 bytes long, without control "
+				 "characters.",
+				 member->name, name);
 	return 0;
 }
 
@@ -121,7 +125,7 @@ static int check_options(const struct control_member *member, json_t *json, stru
 				 member->name, member->max);
 	json_object_foreach(json, name, value)
 	{
-		int r = check_option(name, value, err);
+		int r = check_option(member, name, value, err);
 
 		if (r < 0)
 			return r;
@@ -269,6 +273,41 @@ int control_check_unexport(json_t *params, struct error *err)
 	bool by_name = json_object_get(params, "name") && !image_member(params);
 
 	return by_name ? 0 : check_image(params, err);
+}
+
+#define SETTING_PREFIX "rbd_qos_"
+
+static int check_settings(json_t *settings, struct error *err)
+{
+	const char *name;
+	json_t *value;
+
+	if (json_object_size(settings) == 0)
+		return error_set(err, -EINVAL, "\"settings\" is empty: say what to change.");
+	json_object_foreach(
+		settings, name,
+		value) if (strncmp(name, SETTING_PREFIX, strlen(SETTING_PREFIX)) !=
+			   0) return error_set(err, -EINVAL,
+					       "%s cannot be changed while the image is in use; "
+					       "only " SETTING_PREFIX
+					       "... can. Unmap it, and map it with --options.",
+					       name);
+	return 0;
+}
+
+/* Either the device, or the export, or the image. */
+int control_check_set(json_t *params, struct error *err)
+{
+	unsigned given = (json_object_get(params, "device") != NULL) +
+			 (json_object_get(params, "export") != NULL);
+	bool names = image_member(params) != NULL;
+
+	if (given + names != 1)
+		return error_set(err, -EINVAL,
+				 "Name one thing: the device, the export or the image.");
+	if (names && check_image(params, err) < 0)
+		return err->code;
+	return check_settings(json_object_get(params, "settings"), err);
 }
 
 static int check_listen(json_t *params, struct error *err)

@@ -11,4 +11,5 @@ const struct control_member *control_param_of(const struct control_method *metho
 int control_check_map(json_t *params, struct error *err);
 int control_check_unmap(json_t *params, struct error *err);
 int control_check_export(json_t *params, struct error *err);
+int control_check_set(json_t *params, struct error *err);
 int control_check_unexport(json_t *params, struct error *err);

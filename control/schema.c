@@ -251,6 +251,46 @@ static const struct control_member drain_results[] = {
 	{ 0 },
 };
 
+static const struct control_member set_params[] = {
+	{ .name = "device",
+	  .kind = CONTROL_PATH,
+	  .min = 1,
+	  .max = PATH_MAX_BYTES,
+	  .doc = "The block device. Give one of this, `export` and the image." },
+	{ .name = "export",
+	  .kind = CONTROL_STRING,
+	  .min = 1,
+	  .max = TEXT_MAX_BYTES,
+	  .doc = "The export's name or NBD URI. An image is meant as the device that it is, or "
+		 "else as the export." },
+	{ .name = "type",
+	  .kind = CONTROL_CHOICE,
+	  .choices = "rbd|file",
+	  .fallback = "`rbd`",
+	  .doc = "The kind of image. Only rbd images have settings." },
+	{ .name = "settings",
+	  .kind = CONTROL_OPTIONS,
+	  .required = true,
+	  .max = OPTIONS_MAX,
+	  .doc = "rbd: options of librbd that this device or export has for itself, by name: "
+		 "`rbd_qos_...`, the limits on its I/O. An empty value takes one away; those of "
+		 "the client hold then." },
+	{ .name = "timeout",
+	  .kind = CONTROL_INTEGER,
+	  .min = 1,
+	  .max = TIMEOUT_MAX,
+	  .fallback = "`30`",
+	  .doc = "Seconds that the whole operation may take." },
+	{ 0 },
+};
+
+static const struct control_member set_results[] = {
+	{ .name = "device", .kind = CONTROL_PATH, .doc = "The block device; or" },
+	{ .name = "export", .kind = CONTROL_STRING, .doc = "the export." },
+	{ .name = "settings", .kind = CONTROL_OBJECT, .doc = "All that it has now." },
+	{ 0 },
+};
+
 static const struct control_member list_results[] = {
 	{ .name = "devices",
 	  .kind = CONTROL_ARRAY,
@@ -262,10 +302,9 @@ static const struct control_member list_results[] = {
 	{ .name = "exports",
 	  .kind = CONTROL_ARRAY,
 	  .doc = "An object an export: `name`, `uri`, `listen`, `type`, `pool`, `namespace`, "
-		 "`image` (file: the path), `snapshot`, `state` (`opening`, `live`, `stopping`, "
-		 "`failed`), `reason` (why it failed), `quiesce_hook`, `read_only`, `tls`, "
-		 "`clients` "
-		 "(connections)." },
+		 "`image` (file: the path), `snapshot`, `state` (`opening`, `live`, `changing`, "
+		 "`stopping`, `failed`), `reason` (why it failed), `quiesce_hook`, `read_only`, "
+		 "`tls`, `clients` (connections), and `settings` where `set` gave it any." },
 	{ 0 },
 };
 
@@ -380,7 +419,8 @@ static const struct control_member status_results[] = {
 		 "`in_flight` (requests), `mapped_at` (seconds since 1970), `identity`, and of an "
 		 "rbd image `cluster` (fsid), `user`, `client` (its address, while there is one), "
 		 "`quiesce_hook`, and as it was mapped `lock`, `sharing` (the param `client`), "
-		 "`io_timeout` (0: none) and `options`; `reason` says why a device waits or has "
+		 "`io_timeout` (0: none), `options` and `settings` (where `set` gave it any); "
+		 "`reason` says why a device waits or has "
 		 "failed." },
 	{ .name = "exports",
 	  .kind = CONTROL_ARRAY,
@@ -470,6 +510,16 @@ const struct control_method control_methods[] = {
 		    "name), ETIMEDOUT (the "
 		    "storage still holds requests)",
 	  .check = control_check_unexport },
+	{ .name = "set",
+	  .doc = "Changes settings of a device or an export while it is in use. Its I/O waits for "
+		 "some milliseconds.",
+	  .params = { image_names, set_params },
+	  .results = { set_results },
+	  .errors = "ENXIO (neither mapped nor exported), EINVAL (no such option, or not that "
+		    "value), EEXIST (the image's or its pool's metadata goes before), EOPNOTSUPP "
+		    "(no rbd image), ETIMEDOUT (what is in flight is not answered; nothing is "
+		    "changed), EBUSY, ENOTUNIQ, and those of `map`",
+	  .check = control_check_set },
 	{ .name = "list", .doc = "The devices and exports.", .results = { list_results } },
 	{ .name = "status",
 	  .doc = "The daemon and its devices in detail.",

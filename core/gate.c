@@ -113,12 +113,11 @@ static bool gate_take_back(struct image *image, struct request *request)
 	struct gate *gate = gate_of(image);
 	struct lane *lane = lane_of(gate, request);
 
-	if (request->result != -ESHUTDOWN || lane->state == LANE_FAILING)
+	if (request->result != -ESHUTDOWN || lane->state == LANE_FAILING || !gate->config.cut_off)
 		return false;
 	lane->state = LANE_HELD;
 	park(lane, request);
-	if (gate->config.cut_off)
-		gate->config.cut_off(gate->config.data);
+	gate->config.cut_off(gate->config.data);
 	return true;
 }
 

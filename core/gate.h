@@ -25,8 +25,8 @@ struct gate_config {
 				ever */
 
 	/*
-	 * Queue thread, or NULL: requests have come back, and more will until the gate is held. May
-	 * be called often; must not block.
+	 * Queue thread: requests have come back, and more will until the gate is held. May be
+	 * called often; must not block. NULL: nobody finds another client, so they fail.
 	 */
 	void (*cut_off)(void *data);
 	void *data;

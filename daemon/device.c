@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/thread.h"
 #include "core/gate.h"
+#include "daemon/access.h"
 #include "daemon/records.h"
 
 void device_free(struct device *device)
@@ -18,13 +19,7 @@ void device_free(struct device *device)
 
 void device_names(const struct device *device, struct image_names *ret)
 {
-	*ret = (struct image_names){
-		.type = json_string_value(json_object_get(device->names, "type")),
-		.pool = json_string_value(json_object_get(device->names, "pool")),
-		.namespace = json_string_value(json_object_get(device->names, "namespace")),
-		.image = json_string_value(json_object_get(device->names, "image")),
-		.snapshot = json_string_value(json_object_get(device->names, "snapshot")),
-	};
+	access_names(device->names, ret);
 }
 
 void device_spec(const struct device *device, char *buffer)
@@ -41,59 +36,18 @@ struct frontend_mark device_mark(const struct device *device)
 				       records_owner(device->devices->config.records) };
 }
 
-static json_t *pack_names(const struct image_names *names)
-{
-	return json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", names->type, "pool", names->pool,
-			 "namespace", names->namespace, "image", names->image, "snapshot",
-			 names->snapshot);
-}
-
-/* How the image was reached, key included: goes into the record alone. */
-static json_t *pack_access(const struct map_request *request)
-{
-	return json_pack("{s:s*, s:s*, s:s*, s:s*, s:s*, s:O*, s:s*, s:s*, s:s*, s:s*, s:I, s:i}",
-			 "monitors", request->monitors, "user", request->user, "key", request->key,
-			 "keyring", request->keyring, "conf", request->conf, "options",
-			 request->options, "client", request->client, "lock", request->lock,
-			 "fault", request->fault, "quiesce_hook", request->quiesce_hook, "size",
-			 (json_int_t)request->size, "io_timeout", (int)request->io_timeout);
-}
-
-static const char *access_text(const struct device *device, const char *name)
-{
-	return json_string_value(json_object_get(device->access, name));
-}
-
 void device_request(const struct device *device, struct map_request *ret)
 {
-	*ret = (struct map_request){
-		.size = (uint64_t)json_integer_value(json_object_get(device->access, "size")),
-		.read_only = device->read_only,
-		.fault = access_text(device, "fault"),
-		.quiesce_hook = access_text(device, "quiesce_hook"),
-		.monitors = access_text(device, "monitors"),
-		.user = access_text(device, "user"),
-		.key = access_text(device, "key"),
-		.keyring = access_text(device, "keyring"),
-		.conf = access_text(device, "conf"),
-		.options = json_object_get(device->access, "options"),
-		.io_timeout =
-			(unsigned)json_integer_value(json_object_get(device->access, "io_timeout")),
-		.client = access_text(device, "client"),
-		.lock = access_text(device, "lock"),
-		.timeout = MAP_TIMEOUT_DEFAULT,
-		.identity = device->identity,
-		.former_client = device->former,
-		.former_held = device->former_held,
-	};
-	if (!ret->lock)
-		ret->lock = LOCK_DEFAULT; /* of a record from before there was a choice */
-	device_names(device, &ret->names);
+	access_request(device->names, device->access, ret);
+	ret->read_only = device->read_only;
+	ret->identity = device->identity;
+	ret->former_client = device->former;
+	ret->former_held = device->former_held;
 }
 
 const char *device_quiesce_hook(const struct device *device)
 {
-	return access_text(device, "quiesce_hook");
+	return access_quiesce_hook(device->access);
 }
 
 int device_new(struct devices *devices, const struct map_request *request, struct device **ret,
@@ -107,8 +61,8 @@ int device_new(struct devices *devices, const struct map_request *request, struc
 	device->references = 1;
 	device->read_only = request->read_only;
 	list_init(&device->entry);
-	device->names = pack_names(&request->names);
-	device->access = pack_access(request);
+	device->names = access_pack_names(&request->names);
+	device->access = access_pack(request);
 	if (!device->names || !device->access) {
 		device_free(device);
 		return error_set(err, -ENOMEM, "Out of memory.");

@@ -66,7 +66,7 @@ struct device {
 	atomic_uint forcing; /* unmaps by force that wait for who works on it, and who gives way */
 	bool closing;	     /* the image that it had is not closed yet, see device_close_image() */
 	bool detaching;	     /* blocked, and somebody takes its image away from its gate */
-	bool resuming;	     /* quiesced, and somebody opens its image for it */
+	bool reopening;	     /* somebody opens its image anew, and works on it only at the end */
 	struct idleness idleness;
 
 	/* Set once before the device is inserted. */
@@ -200,6 +200,17 @@ enum image_end device_close_image(struct device *device, const struct timespec *
 int device_attach(struct device *device, const struct map_request *request, struct opened *opened,
 		  struct error *err) warn_unused;
 
+/*
+ * replace.c: opens the image of a blocked device that has none, as @request says, and the device is
+ * live; unless somebody else works on it by then (-ECANCELED, without a sentence). After a failure
+ * it is blocked still.
+ */
+int device_reopen(struct device *device, const struct map_request *request,
+		  struct error *err) warn_unused;
+
+/* replace.c: likewise, but a thread goes on trying, and the device fails where that is no use. */
+void device_await_image(struct device *device);
+
 /* replace.c: a gate's `cut_off`; @data is its device. */
 void device_cut_off(void *data);
 
@@ -254,6 +265,11 @@ static inline bool device_is_busy(const struct device *device)
 	return device->state == DEVICE_MAPPING || device->state == DEVICE_RESIZING ||
 	       device->state == DEVICE_STOPPING || device->detaching;
 }
+
+/* unmap.c, with the lock. NULL with -ENXIO in @err when there is none, -ENOTUNIQ when there are
+ * several. */
+struct device *find_named(struct devices *devices, const struct unmap_request *request,
+			  struct error *err);
 
 /* With the lock. The device gets its id and is mapping. */
 void enter_table(struct devices *devices, struct device *device);

@@ -72,6 +72,13 @@ int devices_drain(struct devices *devices, const char *path, unsigned timeout, j
 int devices_resume(struct devices *devices, const char *path, unsigned timeout, json_t **ret,
 		   struct error *err) warn_unused;
 
+/*
+ * Changes settings of the image of a device that @request names (its `force` means nothing), see
+ * settings.h. *ret: a new object {device, settings}. -ENXIO when nothing of that name is mapped.
+ */
+int devices_set(struct devices *devices, const struct unmap_request *request, json_t *changes,
+		json_t **ret, struct error *err) warn_unused;
+
 /* A new array of {id, type, pool, namespace, image, snapshot, device, frontend, state, read_only}.
  */
 json_t *devices_list(struct devices *devices);

@@ -16,7 +16,7 @@ static int find_idle(struct devices *devices, const char *path, const struct tim
 {
 	struct device *device;
 
-	while ((device = find_path(devices, path)) && (device_is_busy(device) || device->resuming))
+	while ((device = find_path(devices, path)) && (device_is_busy(device) || device->reopening))
 		if (!wait_change(devices, deadline))
 			return error_set(err, -ETIMEDOUT,
 					 "Somebody else works on %s, and that did not end in time. "
@@ -185,7 +185,7 @@ static int begin_resume(struct devices *devices, const char *path, const struct 
 	else if (r == 0)
 		r = check_state(*ret, is_drained(*ret), err);
 	if (r == 0) {
-		(*ret)->resuming = true;
+		(*ret)->reopening = true;
 		device_get(*ret);
 	}
 	pthread_mutex_unlock(&devices->lock);
@@ -197,7 +197,7 @@ static void end_resume(struct device *device)
 	struct devices *devices = device->devices;
 
 	pthread_mutex_lock(&devices->lock);
-	device->resuming = false;
+	device->reopening = false;
 	device_put(device);
 	pthread_cond_broadcast(&devices->changed);
 	pthread_mutex_unlock(&devices->lock);

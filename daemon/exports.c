@@ -11,10 +11,16 @@
 #include "common/log.h"
 #include "common/text.h"
 #include "common/thread.h"
+#include "control/client.h"
 #include "core/figures.h"
+#include "core/gate.h"
+#include "daemon/access.h"
+#include "daemon/client_pool.h"
 #include "daemon/deadline.h"
 #include "daemon/opener.h"
+#include "daemon/queues.h"
 #include "daemon/quiesce.h"
+#include "daemon/settings.h"
 #include "daemon/stat.h"
 #include "daemon/trim.h"
 #include "nbd/address.h"
@@ -31,33 +37,36 @@
 /* How much longer than its clients an image may take to close. */
 #define CLOSE_GRACE 1
 
-enum export_state { EXPORT_OPENING, EXPORT_LIVE, EXPORT_STOPPING };
+enum export_state { EXPORT_OPENING, EXPORT_LIVE, EXPORT_CHANGING, EXPORT_STOPPING };
 
-static const char *const state_names[] = { "opening", "live", "stopping" };
+static const char *const state_names[] = { "opening", "live", "changing", "stopping" };
 
 /*
- * In the table from before its image is opened until it is closed. Whoever moves it to `opening` or
- * `stopping` works on it without the lock.
+ * In the table from before its image is opened until it is closed. Whoever moves it to `opening`,
+ * `changing` (→ live) or `stopping` works on it without the lock.
  */
 struct daemon_export {
 	struct list entry;
 	struct exports *exports;
 	unsigned long id;
 	enum export_state state;
-	json_t *names; /* {type, pool, namespace, image, snapshot} */
+	json_t *names;	/* {type, pool, namespace, image, snapshot} */
+	json_t *access; /* see access.h; `settings` of it changes, with the lock */
 	char *name, *listen;
-	char *uri;	    /* once live */
-	char *quiesce_hook; /* or NULL */
+	char *uri; /* once live */
 	bool read_only, exclusive;
 	struct address *address; /* of whoever works on it, or while live */
-	struct opened opened;
+	struct opened opened;	 /* its image is that of the gate */
+	struct gate *gate;
 	struct idleness idleness;
+	bool closed;   /* its image could not be opened again: every request fails */
 	bool given_up; /* it ends, and its image may hold requests for ever: nobody waits for it */
 	bool force;    /* of its end */
 	unsigned timeout; /* likewise */
 };
 
 struct exports {
+	struct queues *queues;
 	struct client_pool *clients;
 	struct addresses *addresses;
 	struct export_address first; /* what start-up listens at; strings are its address's */
@@ -76,10 +85,10 @@ static void export_free(struct daemon_export *export)
 	if (!export)
 		return;
 	json_decref(export->names);
+	json_decref(export->access);
 	free(export->name);
 	free(export->listen);
 	free(export->uri);
-	free(export->quiesce_hook);
 	free(export);
 }
 
@@ -98,12 +107,9 @@ static struct daemon_export *export_new(struct exports *exports,
 	export->exclusive = !export->read_only && strcmp(request->image.lock, "exclusive") == 0;
 	export->name = strdup(request->name ? request->name : spec);
 	export->listen = strdup(request->address.listen);
-	export->quiesce_hook = text_copy(request->image.quiesce_hook);
-	export->names = json_pack("{s:s, s:s, s:s, s:s, s:s}", "type", names->type, "pool",
-				  names->pool, "namespace", names->namespace, "image", names->image,
-				  "snapshot", names->snapshot);
-	if (export->name && export->listen && export->names &&
-	    !export->quiesce_hook == !request->image.quiesce_hook)
+	export->names = access_pack_names(names);
+	export->access = access_pack(&request->image);
+	if (export->name && export->listen && export->names && export->access)
 		return export;
 	export_free(export);
 	return NULL;
@@ -157,10 +163,34 @@ static void image_changed(struct image *image, void *data)
 		nbd_server_drop_clients(export->address->server, export->name);
 }
 
-/* Of one that is live. */
-static bool has_failed(const struct daemon_export *export)
+/* Of one that is live: why it serves nobody, or NULL. */
+static const char *failure_of(const struct daemon_export *export)
 {
-	return atomic_load(&export->opened.image->info.gone);
+	if (export->closed)
+		return "its image was closed and could not be opened again; see the log";
+	return atomic_load(&export->opened.image->info.gone) ? IMAGE_GONE : NULL;
+}
+
+/*
+ * The gate owns the image from here on; its figures outlive an exchange of the image behind it.
+ * Requests that find the client cut off fail: nobody looks for another one.
+ */
+static int make_gate(struct daemon_export *export, unsigned io_timeout, struct error *err)
+{
+	const struct gate_config config = {
+		.queues = export->exports->queues->list,
+		.nr_queues = export->exports->queues->count,
+		.io_timeout = io_timeout,
+	};
+
+	if (gate_create(&config, export->opened.image, &export->gate) < 0)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	export->opened.image = gate_image(export->gate);
+	export->opened.image->figures = figures_create();
+	if (!export->opened.image->figures)
+		return error_set(err, -ENOMEM, "Out of memory.");
+	image_listen(export->opened.image, image_changed, export);
+	return 0;
 }
 
 /* Opens the image and offers it. */
@@ -176,14 +206,13 @@ static int open_export(struct daemon_export *export, const struct export_request
 	r = opener_open_claimed(exports->clients, &request->image, &export->opened, err);
 	if (r < 0)
 		return r;
-	image_listen(export->opened.image, image_changed, export);
-	export->opened.image->figures = figures_create();
-	if (!export->opened.image->figures)
-		return error_set(err, -ENOMEM, "Out of memory.");
+	r = make_gate(export, request->image.io_timeout, err);
+	if (r < 0)
+		return r;
 	if (!nbd_server_uri(export->address->server, 0, export->name, uri, sizeof(uri)) ||
 	    !(export->uri = strdup(uri)))
 		return error_set(err, -ENOMEM, "Out of memory.");
-	r = quiesce_watch(export->opened.image, export->quiesce_hook, export->uri, err);
+	r = quiesce_watch(export->opened.image, request->image.quiesce_hook, export->uri, err);
 	if (r < 0)
 		return r;
 	image_names_format(&request->image.names, spec, sizeof(spec));
@@ -211,19 +240,21 @@ static int look_for_existing(const struct daemon_export *export,
 			     const struct export_address *wanted, json_t **ret, struct error *err)
 {
 	struct daemon_export *other = find_at(export->exports, export->name, export->listen);
+	const char *hook = access_quiesce_hook(export->access);
 	int r;
 
 	if (!other)
 		return 0;
 	if (other->state != EXPORT_LIVE)
 		return error_set(err, -EBUSY,
-				 "'%s' is being exported or unexported by somebody else. Try "
-				 "again.",
+				 "'%s' is being exported, unexported or changed by somebody else. "
+				 "Try again.",
 				 export->name);
-	if (has_failed(other))
-		return error_set(err, -EBUSY,
-				 "It is exported already, and has failed (" IMAGE_GONE
-				 "). Unexport that first.");
+	if (failure_of(other))
+		return error_set(
+			err, -EBUSY,
+			"It is exported already, and has failed (%s). Unexport that first.",
+			failure_of(other));
 	if (!json_equal(other->names, export->names) || other->read_only != export->read_only)
 		return error_set(err, -EEXIST,
 				 "There is another export '%s' at %s. Give this one its own "
@@ -233,7 +264,7 @@ static int look_for_existing(const struct daemon_export *export,
 		return error_set(
 			err, -EBUSY,
 			"It is exported without --exclusive already. Unexport that first.");
-	if (export->quiesce_hook && !text_same(export->quiesce_hook, other->quiesce_hook))
+	if (hook && !text_same(hook, access_quiesce_hook(other->access)))
 		return error_set(
 			err, -EBUSY,
 			"It is exported without that --quiesce hook already. Unexport that "
@@ -320,14 +351,9 @@ int exports_add(struct exports *exports, const struct export_request *request, j
 
 static bool names_match(const struct daemon_export *export, const struct image_names *names)
 {
-	const struct image_names own = {
-		.type = json_string_value(json_object_get(export->names, "type")),
-		.pool = json_string_value(json_object_get(export->names, "pool")),
-		.namespace = json_string_value(json_object_get(export->names, "namespace")),
-		.image = json_string_value(json_object_get(export->names, "image")),
-		.snapshot = json_string_value(json_object_get(export->names, "snapshot")),
-	};
+	struct image_names own;
 
+	access_names(export->names, &own);
 	return image_names_equal(&own, names);
 }
 
@@ -378,6 +404,12 @@ static int find_one(struct exports *exports, const struct unexport_request *requ
 	return 0;
 }
 
+/* With the lock. Somebody works on it, and it stays when that is over. */
+static bool is_unsettled(const struct daemon_export *export)
+{
+	return export->state == EXPORT_OPENING || export->state == EXPORT_CHANGING;
+}
+
 /* With the lock. Waits for one that is being opened: it is live then, or was never there. */
 static int find_settled(struct exports *exports, const struct unexport_request *request,
 			struct daemon_export **ret, struct error *err)
@@ -385,12 +417,13 @@ static int find_settled(struct exports *exports, const struct unexport_request *
 	struct timespec deadline = deadline_in(request->timeout);
 	int r;
 
-	while ((r = find_one(exports, request, ret, err)) == 0 && (*ret)->state == EXPORT_OPENING)
+	while ((r = find_one(exports, request, ret, err)) == 0 && is_unsettled(*ret))
 		if (pthread_cond_timedwait(&exports->changed, &exports->lock, &deadline) ==
 		    ETIMEDOUT)
-			return error_set(err, -ETIMEDOUT,
-					 "It is still being exported: its storage does not answer. "
-					 "Try again later.");
+			return error_set(
+				err, -ETIMEDOUT,
+				"It is still being exported or changed: its storage does not "
+				"answer. Try again later.");
 	return r;
 }
 
@@ -413,7 +446,7 @@ static int begin_end(struct daemon_export *export, bool force, unsigned timeout,
 {
 	int r;
 
-	export->given_up = has_failed(export) && atomic_load(&export->opened.image->in_flight) > 0;
+	export->given_up = failure_of(export) && atomic_load(&export->opened.image->in_flight) > 0;
 	export->force = force; /* written once, before the thread is there */
 	export->timeout = timeout;
 	r = thread_detached(end_export, export);
@@ -488,24 +521,182 @@ int exports_remove(struct exports *exports, const struct unexport_request *reque
 	return r;
 }
 
+/* --- Settings --------------------------------------------------------------------------------- */
+
+/* Others that may write to it may do so meanwhile, too. */
+static void export_reopen_request(const struct daemon_export *export, struct map_request *ret)
+{
+	access_request(export->names, export->access, ret);
+	ret->read_only = export->read_only;
+	ret->identity = export->opened.image->identity;
+}
+
+/* With the lock: *ret is changing, and the caller's. */
+static int begin_change(struct exports *exports, const struct unexport_request *request,
+			struct daemon_export **ret, struct error *err)
+{
+	int r = find_settled(exports, request, ret, err);
+
+	if (r == 0 && (*ret)->state != EXPORT_LIVE)
+		return not_exported(request, err);
+	if (r == 0 && failure_of(*ret))
+		return error_set(err, -EBUSY, "It has failed (%s). Unexport it.", failure_of(*ret));
+	if (r == 0)
+		(*ret)->state = EXPORT_CHANGING;
+	return r;
+}
+
+static void set_settings(struct daemon_export *export, json_t *settings)
+{
+	pthread_mutex_lock(&export->exports->lock);
+	json_object_set(export->access, "settings", settings);
+	pthread_mutex_unlock(&export->exports->lock);
+}
+
+static void attach(struct daemon_export *export, const struct opened *opened)
+{
+	struct error err = ERROR_NONE;
+
+	if (quiesce_watch(opened->image, access_quiesce_hook(export->access), export->uri, &err) <
+	    0)
+		log_error("%s: %s", export->uri, err.text);
+	export->opened.client = opened->client;
+	export->opened.rbd = opened->rbd;
+	gate_resume(export->gate, opened->image);
+}
+
+static int open_again(struct daemon_export *export, const struct timespec *deadline,
+		      struct error *err)
+{
+	struct client_pool *clients = export->exports->clients;
+	struct map_request request;
+	struct opened opened;
+	int r;
+
+	export_reopen_request(export, &request);
+	request.timeout = deadline_left(deadline);
+	r = opener_open_claimed(clients, &request, &opened, err);
+	if (r == 0 && export->exclusive) {
+		r = opener_take_lock(&opened, &request, err);
+		if (r < 0)
+			opener_close(clients, &opened);
+	}
+	if (r < 0)
+		return r;
+	attach(export, &opened);
+	return 0;
+}
+
+/* Held, then closed. */
+static int close_image(struct daemon_export *export, const struct timespec *deadline,
+		       struct error *err)
+{
+	struct opened old = { .client = export->opened.client };
+
+	gate_hold(export->gate);
+	if (!gate_wait_idle(export->gate, deadline, NULL)) {
+		gate_resume(export->gate, gate_take_inner(export->gate));
+		return settings_refuse_busy(err);
+	}
+	old.image = gate_take_inner(export->gate);
+	export->opened.client = NULL;
+	export->opened.rbd = NULL;
+	opener_close(export->exports->clients, &old);
+	return 0;
+}
+
+/* It was open a moment ago: what hinders now is new, and nobody else tries later. */
+static int open_as_before(struct daemon_export *export, json_t *before, struct error *err)
+{
+	struct timespec deadline = deadline_in(MAP_TIMEOUT_DEFAULT);
+	struct error why = ERROR_NONE;
+	int r;
+
+	set_settings(export, before);
+	r = open_again(export, &deadline, &why);
+	if (r == 0)
+		return error_prefix(err, "Nothing is changed: ");
+	export->closed = true;
+	gate_fail(export->gate);
+	log_error("%s fails all requests: %s", export->uri, why.text);
+	error_prefix(&why, "It is closed, and fails all requests from now on; unexport it. ");
+	*err = why;
+	return r;
+}
+
+static int carry_out(struct daemon_export *export, json_t *after, const struct timespec *deadline,
+		     struct error *err)
+{
+	cleanup_json json_t *before = settings_of(export->access);
+	int r = close_image(export, deadline, err);
+
+	if (r < 0)
+		return r;
+	set_settings(export, after);
+	r = open_again(export, deadline, err);
+	return r < 0 ? open_as_before(export, before, err) : 0;
+}
+
+static int change(struct daemon_export *export, json_t *changes, const struct timespec *deadline,
+		  struct error *err)
+{
+	struct client_pool *clients = export->exports->clients;
+	struct map_request request;
+	struct settings_plan plan;
+	int r;
+
+	export_reopen_request(export, &request);
+	request.timeout = deadline_left(deadline);
+	r = settings_plan(clients, &request, changes, &plan, err);
+	if (r < 0)
+		return r;
+	if (plan.changes)
+		r = carry_out(export, plan.settings, deadline, err);
+	settings_plan_end(clients, &plan);
+	return r;
+}
+
+int exports_set(struct exports *exports, const struct unexport_request *request, json_t *changes,
+		json_t **ret, struct error *err)
+{
+	struct timespec deadline = deadline_in(request->timeout);
+	struct daemon_export *export;
+	int r;
+
+	pthread_mutex_lock(&exports->lock);
+	r = begin_change(exports, request, &export, err);
+	pthread_mutex_unlock(&exports->lock);
+	if (r < 0)
+		return r;
+	r = change(export, changes, &deadline, err);
+	pthread_mutex_lock(&exports->lock);
+	if (r == 0) {
+		log_info("%s has the settings that were asked for", export->uri);
+		*ret = json_pack("{s:s, s:o}", "export", export->name, "settings",
+				 settings_of(export->access));
+	}
+	set_state(export, EXPORT_LIVE);
+	pthread_mutex_unlock(&exports->lock);
+	return r;
+}
+
 /* --- All of them ------------------------------------------------------------------------------ */
 
 /* With the lock. */
 static json_t *row_of(const struct daemon_export *export)
 {
-	bool live = export->state == EXPORT_LIVE, failed = live && has_failed(export);
+	bool live = export->state == EXPORT_LIVE || export->state == EXPORT_CHANGING;
+	const char *failure = export->state == EXPORT_LIVE ? failure_of(export) : NULL;
 	json_t *row = json_pack(
-		"{s:s, s:s, s:s, s:s, s:b, s:b, s:i}", "name", export->name, "uri",
+		"{s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:s*, s:s*}", "name", export->name, "uri",
 		live ? export->uri : "", "listen", export->listen, "state",
-		failed ? "failed" : state_names[export->state], "read_only", export->read_only,
+		failure ? "failed" : state_names[export->state], "read_only", export->read_only,
 		"tls", live && (export->address->tls_certificates || export->address->tls_keys),
-		"clients", live ? nbd_server_clients(export->address->server, export->name) : 0);
+		"clients", live ? nbd_server_clients(export->address->server, export->name) : 0,
+		"quiesce_hook", access_quiesce_hook(export->access), "reason", failure);
 
 	json_object_update(row, export->names);
-	if (export->quiesce_hook)
-		json_object_set_new(row, "quiesce_hook", json_string(export->quiesce_hook));
-	if (failed)
-		json_object_set_new(row, "reason", json_string(IMAGE_GONE));
+	settings_show(row, export->access);
 	return row;
 }
 
@@ -576,6 +767,7 @@ int exports_create(struct queues *queues, struct client_pool *clients,
 		free(exports);
 		return r;
 	}
+	exports->queues = queues;
 	exports->clients = clients;
 	pthread_mutex_init(&exports->lock, NULL);
 	pthread_condattr_init(&attributes);
@@ -597,14 +789,11 @@ static unsigned count(const struct exports *exports)
 	return n;
 }
 
-unsigned exports_stop(struct exports *exports, const struct timespec *deadline)
+/* With the lock. */
+static void begin_all_ends(struct exports *exports, const struct timespec *deadline)
 {
 	struct error ignored = ERROR_NONE;
-	unsigned left;
 
-	if (!exports)
-		return 0;
-	pthread_mutex_lock(&exports->lock);
 	list_for_each(entry, &exports->table) {
 		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
 
@@ -612,10 +801,19 @@ unsigned exports_stop(struct exports *exports, const struct timespec *deadline)
 			begin_end(export, false, MIN(deadline_left(deadline), STOP_GRACE),
 				  &ignored);
 	}
-	while ((left = count(exports)) > 0)
-		if (pthread_cond_timedwait(&exports->changed, &exports->lock, deadline) ==
-		    ETIMEDOUT)
-			break;
+}
+
+unsigned exports_stop(struct exports *exports, const struct timespec *deadline)
+{
+	unsigned left;
+
+	if (!exports)
+		return 0;
+	pthread_mutex_lock(&exports->lock);
+	do /* one that was being opened or changed may be live by then */
+		begin_all_ends(exports, deadline);
+	while ((left = count(exports)) > 0 &&
+	       pthread_cond_timedwait(&exports->changed, &exports->lock, deadline) != ETIMEDOUT);
 	pthread_mutex_unlock(&exports->lock);
 	return left;
 }

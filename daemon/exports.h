@@ -34,6 +34,13 @@ int exports_add(struct exports *exports, const struct export_request *request, j
 int exports_remove(struct exports *exports, const struct unexport_request *request, json_t **ret,
 		   struct error *err) warn_unused;
 
+/*
+ * Changes settings of the image of an export that @request names (its `force` means nothing), see
+ * settings.h. *ret: a new object {export, settings}. -ENXIO when nothing of that name is exported.
+ */
+int exports_set(struct exports *exports, const struct unexport_request *request, json_t *changes,
+		json_t **ret, struct error *err) warn_unused;
+
 /* A new array, see the schema. */
 json_t *exports_list(struct exports *exports);
 

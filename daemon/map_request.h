@@ -27,6 +27,8 @@ struct map_request {
 
 	const char *monitors, *user, *key, *keyring, *conf; /* NULL where not given; user is set */
 	json_t *options;				    /* object of strings, or NULL */
+	json_t *settings;    /* likewise, and before them: what `set` changed */
+	bool client_decides; /* see image/rbd.h */
 	unsigned io_timeout; /* seconds after which a request to the cluster fails; 0: never */
 	const char *client;  /* "shared", "pool:N", "isolated"; NULL = CLIENT_POLICY_DEFAULT */
 
@@ -39,7 +41,7 @@ struct map_request {
 	/*
 	 * Of a device that is taken back, else NULL: the image's identity (the device has @number),
 	 * and the addresses of the clients that had it open, where they may still have sent
-	 * something; whether the last of them had the image's lock to the end.
+	 * something; whether the last of them had the image's lock to the end. See image/rbd.h.
 	 */
 	const char *identity, *former_client;
 	bool former_held;

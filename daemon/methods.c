@@ -100,6 +100,61 @@ static int call_unexport(const struct call *call, json_t *params, json_t **ret, 
 	return r < 0 ? r : exports_remove(call->methods->exports, &request, ret, err);
 }
 
+static unsigned timeout_of(json_t *params)
+{
+	json_t *timeout = json_object_get(params, "timeout");
+
+	return timeout ? (unsigned)json_integer_value(timeout) : MAP_TIMEOUT_DEFAULT;
+}
+
+static int set_export(const struct call *call, json_t *params, const struct image_names *names,
+		      json_t **ret, struct error *err)
+{
+	const struct unexport_request request = {
+		.name = json_string_value(json_object_get(params, "export")),
+		.names = *names,
+		.timeout = timeout_of(params),
+	};
+
+	return exports_set(call->methods->exports, &request, json_object_get(params, "settings"),
+			   ret, err);
+}
+
+static int set_device(const struct call *call, json_t *params, const struct image_names *names,
+		      json_t **ret, struct error *err)
+{
+	const struct unmap_request request = {
+		.device = json_string_value(json_object_get(params, "device")),
+		.names = *names,
+		.timeout = timeout_of(params),
+	};
+
+	return devices_set(call->methods->devices, &request, json_object_get(params, "settings"),
+			   ret, err);
+}
+
+/* An image is meant as a device, or where it is none as an export. */
+static int call_set(const struct call *call, json_t *params, json_t **ret, struct error *err)
+{
+	struct image_names names = { 0 };
+	char spec[512];
+	int r;
+
+	if (json_object_get(params, "export"))
+		return set_export(call, params, &names, ret, err);
+	if (json_object_get(params, "device"))
+		return set_device(call, params, &names, ret, err);
+	r = image_names_parse(params, &names, err);
+	if (r == 0)
+		r = set_device(call, params, &names, ret, err);
+	if (r == -ENXIO)
+		r = set_export(call, params, &names, ret, err);
+	if (r != -ENXIO)
+		return r;
+	image_names_format(&names, spec, sizeof(spec));
+	return error_set(err, r, "%s is neither mapped nor exported.", spec);
+}
+
 static int call_list(const struct call *call, json_t *params, json_t **ret, struct error *err)
 {
 	*ret = json_pack("{s:o, s:o}", "devices", devices_list(call->methods->devices), "exports",
@@ -139,10 +194,10 @@ static const struct {
 	const char *name;
 	int (*call)(const struct call *call, json_t *params, json_t **ret, struct error *err);
 } table[] = {
-	{ "map", call_map },	     { "unmap", call_unmap },	{ "export", call_export },
-	{ "drain", call_drain },     { "resume", call_resume }, { "unexport", call_unexport },
-	{ "list", call_list },	     { "status", call_status }, { "stat", call_stat },
-	{ "version", call_version },
+	{ "map", call_map },	 { "unmap", call_unmap },     { "export", call_export },
+	{ "drain", call_drain }, { "resume", call_resume },   { "unexport", call_unexport },
+	{ "list", call_list },	 { "status", call_status },   { "stat", call_stat },
+	{ "set", call_set },	 { "version", call_version },
 };
 
 /* Sentences hold no keys, and params are not told. */

@@ -26,15 +26,18 @@
 static struct rbd_client_option *list_options(const struct map_request *request,
 					      const char *seconds, size_t *ret_count)
 {
-	json_t *options = request->options;
-	struct rbd_client_option *list = calloc(json_object_size(options) + 2, sizeof(*list));
+	json_t *options = request->options, *settings = request->settings;
+	struct rbd_client_option *list =
+		calloc(json_object_size(options) + json_object_size(settings) + 2, sizeof(*list));
 	const char *key;
 	size_t count = 0;
 	json_t *value;
 
 	if (!list)
 		return NULL;
-	json_object_foreach(options, key, value) list[count++] =
+	json_object_foreach(options, key, value) if (!json_object_get(settings, key))
+		list[count++] = (struct rbd_client_option){ key, json_string_value(value) };
+	json_object_foreach(settings, key, value) list[count++] =
 		(struct rbd_client_option){ key, json_string_value(value) };
 	if (request->io_timeout)
 		list[count++] = (struct rbd_client_option){ "rados_osd_op_timeout", seconds };
@@ -117,6 +120,7 @@ static int open_rbd_image(const struct map_request *request, bool await_former, 
 		.former_client = request->former_client,
 		.former_held = request->former_held,
 		.await_former = await_former,
+		.client_decides = request->client_decides,
 	};
 
 	return rbd_image_open(pooled_client_rbd(opened->client), &spec, timeout, &opened->image,

@@ -11,15 +11,15 @@
 static int check_types(json_t *record, struct error *err)
 {
 	json_error_t why;
-	int r = json_unpack_ex(record, &why, JSON_VALIDATE_ONLY,
-			       "{s:i, s:s, s:b, s:s, s:i, s:i, s:i, s:s,"
-			       " s:{s:s, s:s, s:s, s:s, s:s},"
-			       " s:{s?s, s?s, s?s, s?s, s?s, s?o, s?s, s?s, s?s, s:i, s:i}}",
-			       "id", "identity", "read_only", "frontend", "number", "queues",
-			       "queue_depth", "client_address", "names", "type", "pool",
-			       "namespace", "image", "snapshot", "access", "monitors", "user",
-			       "key", "keyring", "conf", "options", "client", "lock", "fault",
-			       "size", "io_timeout");
+	int r = json_unpack_ex(
+		record, &why, JSON_VALIDATE_ONLY,
+		"{s:i, s:s, s:b, s:s, s:i, s:i, s:i, s:s,"
+		" s:{s:s, s:s, s:s, s:s, s:s},"
+		" s:{s?s, s?s, s?s, s?s, s?s, s?o, s?o, s?s, s?s, s?s, s?s, s:i, s:i}}",
+		"id", "identity", "read_only", "frontend", "number", "queues", "queue_depth",
+		"client_address", "names", "type", "pool", "namespace", "image", "snapshot",
+		"access", "monitors", "user", "key", "keyring", "conf", "options", "settings",
+		"client", "lock", "fault", "quiesce_hook", "size", "io_timeout");
 
 	return r < 0 ? error_set(err, -EINVAL, "lacks what it must have (%s)", why.text) : 0;
 }
@@ -85,17 +85,17 @@ static int check_image(const json_t *record, struct error *err)
 	return check_word(text(names, "type"), types, "type", err);
 }
 
-static int check_options(const json_t *options, struct error *err)
+static int check_options(const json_t *access, const char *member, struct error *err)
 {
+	json_t *value, *options = json_object_get(access, member);
 	const char *name;
-	json_t *value;
 
 	if (options && !json_is_object(options))
-		return error_set(err, -EINVAL, "has \"options\" that are none");
-	json_object_foreach((json_t *)options, name, value)
+		return error_set(err, -EINVAL, "has \"%s\" that are none", member);
+	json_object_foreach(options, name, value)
 	{
 		if (!json_is_string(value))
-			return error_set(err, -EINVAL, "has \"options\" that are none");
+			return error_set(err, -EINVAL, "has \"%s\" that are none", member);
 	}
 	return 0;
 }
@@ -111,7 +111,9 @@ static int check_access(const json_t *access, struct error *err)
 		return error_set(err, -EINVAL, "has a \"client\" that is not known");
 	r = check_word(text(access, "lock"), locks, "lock", err);
 	if (r == 0)
-		r = check_options(json_object_get(access, "options"), err);
+		r = check_options(access, "options", err);
+	if (r == 0)
+		r = check_options(access, "settings", err);
 	if (r == 0)
 		r = check_range(access, "size", 0, INT64_MAX, err);
 	return r < 0 ? r : check_range(access, "io_timeout", 0, INT_MAX, err);

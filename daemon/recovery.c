@@ -64,7 +64,7 @@ static void make_request(struct recovery *recovery, struct map_request *ret)
 	ret->queue_depth = number_of(recovery->record, "queue_depth");
 	ret->number = (int)number_of(recovery->record, "number");
 	if (recovery->device->devices->config.no_fence) {
-		ret->former_client = NULL;
+		ret->former_client = "";
 		ret->former_held = false;
 	}
 	ret->reporter = &recovery->reporter;

@@ -55,6 +55,17 @@ static bool is_blocked(struct device *device)
 	return blocked;
 }
 
+static bool is_closing(struct device *device)
+{
+	struct devices *devices = device->devices;
+	bool closing;
+
+	pthread_mutex_lock(&devices->lock);
+	closing = device->closing && device->state == DEVICE_BLOCKED && !devices->leaving;
+	pthread_mutex_unlock(&devices->lock);
+	return closing;
+}
+
 /* From blocked to mapping: the caller alone works on it then. */
 static bool claim(struct device *device)
 {
@@ -160,26 +171,31 @@ static bool is_final(int code)
 	return code == -ESTALE || code == -EBUSY;
 }
 
-/* One try. -ECANCELED: somebody else works on the device by now. */
-static int attempt(struct device *device, struct error *err)
+int device_reopen(struct device *device, const struct map_request *request, struct error *err)
 {
-	struct map_request request;
 	struct opened opened;
 	int r;
 
-	device_request(device, &request);
-	request.timeout = ATTEMPT_TIMEOUT;
-	r = opener_open_claimed(device->devices->config.clients, &request, &opened, err);
+	r = opener_open_claimed(device->devices->config.clients, request, &opened, err);
 	if (r < 0)
 		return r;
 	if (!claim(device)) {
 		opener_close(device->devices->config.clients, &opened);
 		return -ECANCELED;
 	}
-	r = device_attach(device, &request, &opened, err);
+	r = device_attach(device, request, &opened, err);
 	if (r < 0)
 		set_state(device, DEVICE_BLOCKED);
 	return r;
+}
+
+static int attempt(struct device *device, struct error *err)
+{
+	struct map_request request;
+
+	device_request(device, &request);
+	request.timeout = ATTEMPT_TIMEOUT;
+	return device_reopen(device, &request, err);
 }
 
 static void replace(struct device *device)
@@ -204,10 +220,20 @@ static void replace(struct device *device)
 	log_info("%s goes on with another client", device->path);
 }
 
+static void put(struct device *device)
+{
+	struct devices *devices = device->devices;
+
+	pthread_mutex_lock(&devices->lock);
+	device_put(device);
+	devices->releasing--;
+	pthread_cond_broadcast(&devices->changed);
+	pthread_mutex_unlock(&devices->lock);
+}
+
 static void *replace_main(void *data)
 {
 	struct device *device = data;
-	struct devices *devices = device->devices;
 
 	device_remember_client(device);
 	device->former_held = device->opened.locked;
@@ -216,29 +242,56 @@ static void *replace_main(void *data)
 	device_set_reason(device, "its client was cut off from the cluster");
 	if (detach(device))
 		replace(device);
-	pthread_mutex_lock(&devices->lock);
-	device_put(device);
-	devices->releasing--;
-	pthread_cond_broadcast(&devices->changed);
-	pthread_mutex_unlock(&devices->lock);
+	put(device);
 	return NULL;
+}
+
+/* Until the image that it had is closed, whose watch would be in the way of another one. */
+static void *await_main(void *data)
+{
+	struct device *device = data;
+
+	while (is_closing(device))
+		pause_blocked(device);
+	if (is_blocked(device))
+		replace(device);
+	put(device);
+	return NULL;
+}
+
+/* With the lock. A thread for a device that is blocked; false when there is none. */
+static bool begin(struct device *device, void *(*main)(void *data))
+{
+	if (thread_detached(main, device) < 0) {
+		log_error("No thread can be had to find another client for %s yet.", device->path);
+		return false;
+	}
+	device_get(device);
+	device->devices->releasing++;
+	return true;
+}
+
+void device_await_image(struct device *device)
+{
+	struct devices *devices = device->devices;
+
+	pthread_mutex_lock(&devices->lock);
+	if (device->state == DEVICE_BLOCKED && !devices->leaving)
+		begin(device, await_main);
+	pthread_mutex_unlock(&devices->lock);
 }
 
 /* The thread that waits for news. */
 
 /* With the lock. */
-static bool begin(struct device *device)
+static bool begin_replace(struct device *device)
 {
 	device->state = DEVICE_BLOCKED;
 	device->detaching = true;
-	if (thread_detached(replace_main, device) == 0) {
-		device_get(device);
-		device->devices->releasing++;
+	if (begin(device, replace_main))
 		return true;
-	}
 	device->state = DEVICE_LIVE;
 	device->detaching = false;
-	log_error("No thread can be had to find another client for %s yet.", device->path);
 	return false;
 }
 
@@ -251,7 +304,8 @@ static bool begin_all(struct devices *devices)
 	list_for_each(entry, &devices->table) {
 		struct device *device = list_entry(entry, struct device, entry);
 
-		if (atomic_load(&device->cut_off) && device->state == DEVICE_LIVE && !begin(device))
+		if (atomic_load(&device->cut_off) && device->state == DEVICE_LIVE &&
+		    !begin_replace(device))
 			return false;
 	}
 	return true;

@@ -6,6 +6,7 @@
 #include "control/schema.h"
 #include "daemon/client_pool.h"
 #include "daemon/frontends.h"
+#include "daemon/settings.h"
 #include "daemon/stat.h"
 
 static const char *const state_names[] = { "quiesced", "mapping",  "live",  "blocked",
@@ -86,6 +87,7 @@ static json_t *details(const struct device *device)
 	add_access(row, device);
 	if (*device->reason)
 		json_object_set_new(row, "reason", json_string(device->reason));
+	settings_show(row, device->access);
 	if (device->state == DEVICE_MAPPING || !device->frontend)
 		return row;
 	if (device->opened.client)

@@ -30,9 +30,8 @@ static int not_mapped(const struct unmap_request *request, struct error *err)
 	return error_set(err, -ENXIO, "%s is not mapped.", spec);
 }
 
-/* With the lock. NULL with -ENXIO in @err when there is none, -ENOTUNIQ when there are several. */
-static struct device *find_named(struct devices *devices, const struct unmap_request *request,
-				 struct error *err)
+struct device *find_named(struct devices *devices, const struct unmap_request *request,
+			  struct error *err)
 {
 	struct device *found = NULL;
 
@@ -102,7 +101,8 @@ static int begin_stop(struct devices *devices, const struct unmap_request *reque
 {
 	struct device *device;
 
-	while ((device = find_named(devices, request, err)) && device_is_busy(device))
+	while ((device = find_named(devices, request, err)) &&
+	       (device_is_busy(device) || (device->reopening && !request->force)))
 		if (!wait_for(device, request->force, deadline))
 			return error_set(
 				err, -ETIMEDOUT,

@@ -11,6 +11,7 @@
 #include "image/bounded.h"
 #include "image/client-rados.h"
 #include "image/fence.h"
+#include "image/rbd-options.h"
 
 #define BLOCK	      512
 #define ID_MAX	      128
@@ -34,7 +35,7 @@ struct open_job {
 	char *pool, *namespace, *name, *snapshot;
 	char path[512]; /* for sentences: pool/namespace/image@snapshot */
 	char *identity, *former_client;
-	bool read_only, await_former, former_held;
+	bool read_only, await_former, former_held, client_decides;
 	unsigned timeout;	 /* seconds; the caller is gone then */
 	struct rbd_image *image; /* the outcome */
 	struct error error;
@@ -158,28 +159,18 @@ static int explain_pool(struct open_job *job, int code)
 
 /*
  * Whether librbd answers writes for this image that are not stored, by whichever of its levels of
- * configuration decides.
+ * configuration decides. To flush what needs none does no harm.
  */
 static bool has_volatile_cache(rbd_image_t image)
 {
-	int max = 0, r = rbd_config_image_list(image, NULL, &max);
-	rbd_config_option_t *options;
-	bool cache = false, through = false;
+	char value[32];
 
-	options = r == -ERANGE ? calloc((size_t)max, sizeof(*options)) : NULL;
-	if (!options || rbd_config_image_list(image, options, &max) < 0) {
-		free(options);
-		return true; /* to flush what needs none does no harm */
-	}
-	for (int i = 0; i < max; i++) {
-		if (strcmp(options[i].name, "rbd_cache") == 0)
-			cache = strcmp(options[i].value, "true") == 0;
-		if (strcmp(options[i].name, "rbd_cache_policy") == 0)
-			through = strcmp(options[i].value, "writethrough") == 0;
-	}
-	rbd_config_image_list_cleanup(options, max);
-	free(options);
-	return cache && !through;
+	if (!rbd_effective_option(image, "rbd_cache", value, sizeof(value)))
+		return true;
+	if (strcmp(value, "true") != 0)
+		return false;
+	return !rbd_effective_option(image, "rbd_cache_policy", value, sizeof(value)) ||
+	       strcmp(value, "writethrough") != 0;
 }
 
 /* A clone's object map is silent on what its parent holds. */
@@ -411,7 +402,7 @@ static int succeed_former(struct open_job *job, struct rbd_image *rbd)
 	char owner[128] = "";
 	int r;
 
-	if (!job->identity || job->read_only)
+	if (!job->identity || !job->former_client || job->read_only)
 		return 0;
 	r = look_for_owner(job, rbd, owner, sizeof(owner));
 	if (r < 0)
@@ -468,6 +459,8 @@ static void run_open(struct bounded *bounded)
 		job->result = open_image(job, rbd);
 	if (job->result == 0)
 		job->result = succeed_former(job, rbd);
+	if (job->result == 0 && job->client_decides)
+		job->result = rbd_check_limits(rbd->rbd, job->path, &job->error);
 	if (job->result == 0)
 		job->image = rbd;
 	else
@@ -515,15 +508,16 @@ static struct open_job *make_job(struct rbd_client *client, const struct rbd_ima
 	job->namespace = given(spec->namespace) ? strdup(spec->namespace) : NULL;
 	job->snapshot = given(spec->snapshot) ? strdup(spec->snapshot) : NULL;
 	job->identity = given(spec->identity) ? strdup(spec->identity) : NULL;
-	job->former_client = strdup(spec->former_client ? spec->former_client : "");
+	job->former_client = spec->former_client ? strdup(spec->former_client) : NULL;
 	job->await_former = spec->await_former;
 	job->former_held = spec->former_held;
+	job->client_decides = spec->client_decides;
 	snprintf(job->path, sizeof(job->path), "%s%s%s/%s%s%s", spec->pool,
 		 job->namespace ? "/" : "", job->namespace ? job->namespace : "", spec->image,
 		 job->snapshot ? "@" : "", job->snapshot ? job->snapshot : "");
 	if (job->pool && job->name && !job->namespace == !given(spec->namespace) &&
 	    !job->snapshot == !given(spec->snapshot) && !job->identity == !given(spec->identity) &&
-	    job->former_client)
+	    !job->former_client == !spec->former_client)
 		return job;
 	free_job(job);
 	return NULL;

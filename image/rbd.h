@@ -21,18 +21,23 @@ struct rbd_image_spec {
 	const char *snapshot; /* NULL or "": the image itself; a snapshot is always read-only */
 	bool read_only;
 
+	/* Refused (-EEXIST) where the image's or its pool's metadata has limits (rbd_qos_*), which
+	 * go before those of the client. */
+	bool client_decides;
+
 	/*
 	 * NULL, or what image.identity was when it was open before: that very image is opened, by
 	 * its ids, or none (-ESTALE), whatever bears its name now. For writing, -ESTALE as well
-	 * if another client than @former_client has its exclusive lock, or had it: @former_held
-	 * says that the former had it to the end, and has it still unless somebody took it.
+	 * if another client than @former_client (unless NULL) has its exclusive lock, or had it:
+	 * @former_held says that the former had it to the end, and has it still unless somebody
+	 * took it.
 	 */
 	const char *identity;
 
 	/*
-	 * NULL or "", or the addresses of dead clients that had it open for writing, as in
-	 * image/fence.h. Where they could not be fenced, @await_former waits until the cluster has
-	 * given up their watches.
+	 * NULL, where others may have it meanwhile as they might before; or the addresses of dead
+	 * clients that had it open for writing, as in image/fence.h, "" for none. Where they could
+	 * not be fenced, @await_former waits until the cluster has given up their watches.
 	 */
 	const char *former_client;
 	bool former_held, await_former;

@@ -93,14 +93,20 @@ check_code 1 "its key is not repeated" grep -q TOPSECRET <<<"$output"
 check_says "is empty" "an empty key file is told" "$urbd" map --keyfile /dev/null foo
 check_says "Cannot open the key file" "an absent key file is told" "$urbd" map -K /nonexistent foo
 
+check_says "set needs DEVICE" "set wants a target" "$urbd" set
+check_says "Say what to change" "and settings" "$urbd" set rbd/foo
+check_says "is no setting" "which have a form" "$urbd" set rbd/foo rbd_qos_iops_limit
+check_says "given twice" "and stand once" "$urbd" set rbd/foo rbd_qos_iops_limit=1 rbd_qos_iops_limit=2
+check_says "only rbd_qos_" "others cannot be changed" "$urbd" set /dev/ublkb0 rbd_cache=true
+
 # ---- help
 
 for words in --help -h help; do
 	check "urbd $words" "$urbd" $words
 	check_equal "urbd $words names the commands" \
-		"$(grep -cE '^  (map|unmap|export|unexport|list|status|version|help) ' <<<"$output")" 8
+		"$(grep -cE '^  (map|unmap|set|export|unexport|list|status|version|help) ' <<<"$output")" 9
 done
-for command in map unmap export unexport list showmapped status version help; do
+for command in map unmap set export unexport list showmapped status version help; do
 	check "urbd help $command" "$urbd" help $command
 	text=$output
 	check "urbd $command --help" "$urbd" $command --help
@@ -116,7 +122,7 @@ check_code 1 "output that cannot be written is a failure" bash -c '"$1" --help >
 
 documented() { # every long option of the help stands in the man page
 	local command option
-	for command in map unmap export unexport list status; do
+	for command in map unmap set export unexport list status; do
 		for option in $("$urbd" help $command | grep -oE '^ +(-., )?--[a-z-]+' | grep -oE '[a-z-]+$'); do
 			option=${option#--}
 			grep -qE "Fl (. , )?-$option\b" docs/man/urbd.8 || {

@@ -114,3 +114,72 @@ check "the burst took memory ($before MiB before it, $after after it)" test "$af
 check "--trim: what is idle gives it back ($left MiB)" test "$left" -le $((before + 16))
 stop_daemon
 check_code 2 "no time to trim after" "$build/daemon/urbdd" --trim -1
+
+# ---- limits on I/O
+
+reads() { # IMAGE: how many reads 3 seconds take
+	timeout 60 fio --name=f --ioengine=nbd --uri="nbd+unix:///$1?socket=$TEST_DIR/nbd" \
+		--rw=randread --bs=4k --iodepth=16 --size=16M --time_based --runtime=3 \
+		--output-format=json --output="$TEST_DIR/fio.json" >&2
+	$python3 -c 'import json, sys; print(json.load(sys.stdin)["jobs"][0]["read"]["total_ios"])' \
+		<"$TEST_DIR/fio.json"
+}
+
+settings() { # EXPORT: what status tells, as NAME=VALUE ...
+	"$urbd" status --format json | $python3 -c 'import json, sys
+row, = [e for e in json.load(sys.stdin)["exports"] if e["name"] == sys.argv[1]]
+print(*("%s=%s" % s for s in sorted(row.get("settings", {}).items())))' "$1"
+}
+
+start_daemon
+export_image one --client shared >/dev/null
+export_image two --client shared >/dev/null
+check_equal "nothing is set" "$(settings one)" ""
+check "set" "$urbd" set "$POOL/one" rbd_qos_iops_limit=50
+check_equal "status shows it" "$(settings one)" rbd_qos_iops_limit=50
+check "and the plain one" grep -q 'setting .*rbd_qos_iops_limit=50' <("$urbd" status)
+limited=$(reads one)
+other=$(reads two)
+check "50 IOPS are kept ($limited reads in 3 s)" test "$limited" -gt 0 -a "$limited" -lt 400
+check "an export of the same client does not notice ($other)" test "$other" -gt $((5 * limited))
+check "set to 0" "$urbd" set "nbd+unix:///one?socket=$TEST_DIR/nbd" rbd_qos_iops_limit=0
+free=$(reads one)
+check "then there is no limit ($free)" test "$free" -gt $((5 * limited))
+check "two settings at once" \
+	"$urbd" set --export-name one rbd_qos_write_bps_limit=8M rbd_qos_iops_limit=
+check_equal "and one taken away" "$(settings one)" rbd_qos_write_bps_limit=8M
+"$urbd" set "$POOL/one" rbd_qos_write_bps_limit=
+
+# Its data stays as it was written while settings change under it.
+timeout 120 fio --name=f --ioengine=nbd --uri="nbd+unix:///two?socket=$TEST_DIR/nbd" --rw=randwrite \
+	--verify=crc32c --verify_backlog=64 --bs=4k --iodepth=16 --size=8M --time_based --runtime=6 \
+	--output="$TEST_DIR/verify" &
+writer=$!
+for limit in 2000 0 500 4000 ''; do
+	sleep 0.7
+	check "set under load: '$limit'" "$urbd" set "$POOL/two" rbd_qos_iops_limit=$limit
+done
+if wait "$writer"; then
+	ok "no request failed, no data is wrong"
+else
+	not_ok "no request failed, no data is wrong" "$(<"$TEST_DIR/verify")"
+fi
+
+refused() { # PATTERN NAME SETTING...
+	check_says "$1" "$2" "$urbd" set "$POOL/one" "${@:3}"
+}
+refused "knows no option 'rbd_qos_iops_limitt'" "an option that librbd lacks" rbd_qos_iops_limitt=5
+refused "does not take the value" "a value that is none" rbd_qos_iops_limit=many
+refused "less than the limit" "a burst below its limit" rbd_qos_iops_limit=100 rbd_qos_iops_burst=50
+rbd config image set one rbd_qos_iops_limit 70
+refused "The metadata of the image .* sets rbd_qos_iops_limit" "what the image sets itself" rbd_qos_iops_limit=5
+check_equal "a refusal changes nothing" "$(settings one)" ""
+rbd config image rm one rbd_qos_iops_limit
+"$urbd" export null:1M --export-name null >/dev/null
+check_says "Only images in a Ceph cluster" "what is no RBD image" \
+	"$urbd" set --export-name null rbd_qos_iops_limit=5
+check_says "neither mapped nor exported" "what is not there" "$urbd" set "$POOL/none" rbd_qos_iops_limit=5
+check "unexported" "$urbd" unexport "$POOL/one"
+check "exported anew" export_image one --client shared
+check_equal "the settings were the export's" "$(settings one)" ""
+stop_daemon

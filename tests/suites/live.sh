@@ -1,5 +1,5 @@
 #!/bin/bash
-# about: what happens to an image while it is served: it is removed, or a snapshot of it is taken
+# about: what happens to an image while it is served: it is removed, a snapshot is taken, limits are set
 # limit: 600
 . "$(dirname "$0")/../lib.sh"
 require_program ceph-osd ceph-osd
@@ -225,8 +225,47 @@ test_quiesce_and_stop() {
 }
 unwatched() { [[ $(rbd status quiet) = *"Watchers: none"* ]]; }
 
+# ---- settings, whose change opens the image anew
+
+limit() { # EXPORT-NAME IOPS
+	timeout 60 "$urbd" set --export-name "$1" "rbd_qos_iops_limit=$2"
+}
+
+test_settings_changed() {
+	local uri other
+	uri=$(export_of quiet --export-name q --exclusive --quiesce-hook "$TEST_DIR/hook")
+	check "it is written to" io "$uri" "write -P 1 0 64k"
+	check "settings change" limit q 5000
+	check "its data is there" io "$uri" "read -P 1 0 64k"
+	check_says "holds its exclusive lock" "the lock is kept for good again" \
+		export_of quiet --export-name q2 --exclusive --timeout 5
+	check "a snapshot is taken" rbd snap create --no-progress quiet@limited
+	check "with the hook" eventually 30 was_called 2
+	check_equal "before it, and after it" "$(calls)" "$uri quiesce 0"$'\n'"$uri unquiesce 1"
+	check_equal "status shows the hook" "$("$urbd" status --format json | jq -r '.exports[0].quiesce_hook')" "$TEST_DIR/hook"
+	"$urbd" unexport --export-name q
+	rbd snap rm --no-progress quiet@limited
+
+	rbd create shared --size 64M
+	uri=$(export_of shared --export-name s1)
+	other=$(export_of shared --export-name s2)
+	check "one writer has the lock" io "$uri" "write -P 1 0 64k"
+	check "then another" io "$other" "write -P 2 0 64k"
+	check "settings of the first change" limit s1 5000
+	check "it reads what the other wrote" io "$uri" "read -P 2 0 64k"
+	check "and writes" io "$uri" "write -P 3 0 64k"
+	check "as the other does" io "$other" "write -P 4 0 64k"
+	"$urbd" unexport --export-name s2
+	remove_header shared
+	check "status says that the image was removed" eventually 30 has_failed "$uri"
+	check_says "has failed .*Unexport it" "then settings are of no use" limit s1 100
+	all_io_is_eio "removed after a change" "$uri"
+	check "it can be unexported" timeout 20 "$urbd" unexport --export-name s1
+	forget_name shared
+}
+
 make_hook
 start_daemon
 tests=("$@")
-(($#)) || tests=(hook_is_checked quiesce quiesce_and_stop removed removed_under_load)
+(($#)) || tests=(hook_is_checked settings_changed quiesce quiesce_and_stop removed removed_under_load)
 for name in "${tests[@]}"; do "test_$name"; done

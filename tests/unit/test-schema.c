@@ -70,6 +70,9 @@ static void right_params_are_accepted(void **state)
 	accept("unmap", "{'device':'/dev/ublkb0','force':true,'timeout':86400}");
 	accept("unmap", "{'pool':'p','namespace':'n','image':'foo','snapshot':'s'}");
 	accept("unmap", "{'type':'file','path':'/a/b'}");
+	accept("set", "{'device':'/dev/ublkb0','settings':{'rbd_qos_iops_limit':'5'}}");
+	accept("set", "{'export':'rbd/foo','settings':{'rbd_qos_iops_limit':''},'timeout':5}");
+	accept("set", "{'pool':'p','image':'foo','settings':{'rbd_qos_bps_limit':'1M'}}");
 	accept("list", "{}");
 	accept("status", "{}");
 	accept("status", "{'device':'/dev/ublkb0'}");
@@ -225,6 +228,20 @@ static void an_export_goes_by_name_or_image_or_either(void **state)
 	refuse("unexport", "{'type':'null'}", "\"size\"");
 }
 
+static void settings_are_limits_of_one_thing(void **state)
+{
+	refuse("set", "{'device':'/dev/x'}", "\"settings\" is missing");
+	refuse("set", "{'device':'/dev/x','settings':{}}", "say what to change");
+	refuse("set", "{'device':'/dev/x','settings':{'rbd_cache':'true'}}", "rbd_cache cannot");
+	refuse("set", "{'device':'/dev/x','settings':{'rbd_qos_iops_limit':5}}", "a string");
+	refuse("set", "{'settings':{'rbd_qos_iops_limit':'5'}}", "Name one thing");
+	refuse("set", "{'device':'/dev/x','export':'e','settings':{'rbd_qos_iops_limit':'5'}}",
+	       "Name one thing");
+	refuse("set", "{'export':'e','image':'foo','settings':{'rbd_qos_iops_limit':'5'}}",
+	       "Name one thing");
+	refuse("set", "{'pool':'p','settings':{'rbd_qos_iops_limit':'5'}}", "\"image\"");
+}
+
 static void clients_and_users_have_a_form(void **state)
 {
 	static const char *const wrong[] = {
@@ -324,6 +341,7 @@ int main(void)
 		cmocka_unit_test(members_of_other_types_are_refused),
 		cmocka_unit_test(a_device_excludes_an_image),
 		cmocka_unit_test(an_export_goes_by_name_or_image_or_either),
+		cmocka_unit_test(settings_are_limits_of_one_thing),
 		cmocka_unit_test(clients_and_users_have_a_form),
 		cmocka_unit_test(locks_are_a_choice),
 		cmocka_unit_test(options_are_strings_by_name),
