@@ -52,7 +52,8 @@ struct nbd_connection {
 	atomic_int stop;	 /* strictest NBD_STOP_* asked for, or -1 */
 	atomic_bool wish_posted; /* wish_work is in the inbox */
 
-	size_t trimmed; /* queue thread: the buffers are, so far */
+	bool trim;	/* queue thread: asked for */
+	size_t trimmed; /* the buffers are, so far */
 };
 
 static void schedule(struct nbd_connection *connection)
@@ -467,6 +468,21 @@ static void exchange_plain(struct nbd_connection *connection)
 		make_tls(connection);
 }
 
+static void post_wish(struct nbd_connection *connection)
+{
+	if (!atomic_exchange(&connection->wish_posted, true))
+		queue_post(connection->queue, &connection->wish_work);
+}
+
+/* A piece; the next one when others on the queue have had their turn. */
+static void trim_some(struct nbd_connection *connection)
+{
+	connection->trim = false;
+	connection->trimmed = nbd_session_trim(connection->session, connection->trimmed);
+	if (connection->trimmed > 0)
+		post_wish(connection);
+}
+
 /* Takes in and sends out what can be, until neither goes on without the peer. */
 static void exchange_encrypted(struct nbd_connection *connection)
 {
@@ -484,10 +500,14 @@ static void turn(struct nbd_connection *connection)
 		exchange_encrypted(connection);
 	else
 		exchange_plain(connection);
-	if (connection->closing)
+	if (connection->closing) {
 		close_step(connection);
-	else if (!connection->receive_armed)
+		return;
+	}
+	if (!connection->receive_armed)
 		arm_receive(connection);
+	if (connection->trim)
+		trim_some(connection);
 }
 
 static void run_hook(struct turn_hook *hook)
@@ -532,20 +552,6 @@ static void wake(void *data)
 		schedule(connection);
 }
 
-static void post_wish(struct nbd_connection *connection)
-{
-	if (!atomic_exchange(&connection->wish_posted, true))
-		queue_post(connection->queue, &connection->wish_work);
-}
-
-/* A piece; the next one when others on the queue have had their turn. */
-static void trim_some(struct nbd_connection *connection)
-{
-	connection->trimmed = nbd_session_trim(connection->session, connection->trimmed);
-	if (connection->trimmed > 0)
-		post_wish(connection);
-}
-
 static void run_wish(struct work *work)
 {
 	struct nbd_connection *connection = container_of(work, struct nbd_connection, wish_work);
@@ -559,7 +565,8 @@ static void run_wish(struct work *work)
 		nbd_session_shutdown(connection->session);
 		schedule(connection);
 	} else {
-		trim_some(connection);
+		connection->trim = true;
+		schedule(connection);
 	}
 }
 

@@ -110,7 +110,7 @@ start_daemon --trim 2
 for image in "${images[@]}"; do check "$image is exported" export_image "$image"; done
 check "a burst, and the data is there when its memory is not" burst "${images[@]}"
 read -r before after left <<<"$output"
-check "the burst took memory ($before MiB before it, $after after it)" test "$after" -gt $((before + 64))
+check "the burst took memory ($before MiB before it, $after after it)" test "$after" -gt $((before + 32))
 check "--trim: what is idle gives it back ($left MiB)" test "$left" -le $((before + 16))
 stop_daemon
 check_code 2 "no time to trim after" "$build/daemon/urbdd" --trim -1
