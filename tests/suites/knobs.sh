@@ -106,7 +106,7 @@ burst() { # IMAGE...: see the tool
 
 images=(one two three four)
 for image in "${images[@]}"; do rbd create --size 32M "$image"; done
-start_daemon --trim 2
+start_daemon --trim 5
 for image in "${images[@]}"; do check "$image is exported" export_image "$image"; done
 check "a burst, and the data is there when its memory is not" burst "${images[@]}"
 read -r before after left <<<"$output"

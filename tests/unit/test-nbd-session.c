@@ -465,6 +465,43 @@ static void payloads_larger_than_a_slot_take_turns(void **state)
 	assert_int_equal(peer.output_length, 3 * NBD_SIMPLE_REPLY_SIZE + (4u << 20) + 512);
 }
 
+static unsigned trim_all(void)
+{
+	unsigned pieces = 0;
+	size_t position = 0;
+
+	while ((position = nbd_session_trim(peer.session, position)) > 0)
+		pieces++;
+	return pieces;
+}
+
+/* A write of 64 KiB whose second half has not come, a request at the image, a reply not sent. */
+static void buffers_in_use_are_not_trimmed(void **state)
+{
+	uint8_t *at;
+
+	assert_int_equal(nbd_session_trim(peer.session, 0), 0);
+	greet();
+	go("disk");
+	at = put_request(message, NBD_CMD_WRITE, 0, 0, 65536);
+	memset(at, 'x', 65536);
+	feed(message, NBD_REQUEST_SIZE + 32768);
+	assert_int_equal(trim_all(), 0);
+	peer.image.hold = true;
+	feed(at + 32768, 32768);
+	assert_int_equal(trim_all(), 0);
+	peer.no_reader = true;
+	peer_release(&peer);
+	assert_int_equal(trim_all(), 0);
+	peer.no_reader = false;
+	peer_run(&peer);
+	expect_simple(0, NBD_SUCCESS, 0);
+	assert_true(trim_all() > 1);
+	assert_int_equal(peer.image.bytes[0], 'x');
+	assert_int_equal(peer.image.bytes[65535], 'x');
+	expect(NBD_CMD_READ, 0, 0, 65536, NBD_SUCCESS);
+}
+
 static void flags_reach_the_image(void **state)
 {
 	greet();
@@ -973,6 +1010,7 @@ int main(void)
 		TEST(data_written_is_read_back),
 		TEST(messages_may_run_together),
 		TEST(payloads_larger_than_a_slot_take_turns),
+		TEST(buffers_in_use_are_not_trimmed),
 		TEST(flags_reach_the_image),
 		TEST(a_trim_with_fua_flushes),
 		TEST(long_commands_are_served_in_pieces),
