@@ -148,7 +148,7 @@ check_says 'mapped as /dev/ublkb987, which waits .*ublk' "a map of its image say
 	"$urbd" map --timeout 2 "file:$TEST_DIR/lost"
 rm -r "$TEST_DIR/sys/class/ublk-char/ublkc987"
 check "one that turns out to be gone fails" eventually 60 is_said ublkb987 'no device of this urbdd'
-check_says 'mapped as /dev/ublkb987, which serves nobody any more .*no device of this urbdd.*--force' \
+check_says 'mapped as /dev/ublkb987, which has failed .*no device of this urbdd.*--force' \
 	"a map of its image says that it failed, and why" "$urbd" map "file:$TEST_DIR/lost"
 check "and is taken away by force" "$urbd" unmap --force /dev/ublkb987
 check "with its record" test ! -e "$state/ublkb987.json"
