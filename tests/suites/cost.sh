@@ -16,28 +16,28 @@ $python3 -c 'import rbd' 2>/dev/null || skip_all "missing package python3-rbd"
 #
 #   count                         measured  bound
 bounds='
-    null-read-d1-calls               2.001    2.2
-    null-read-b32-calls              0.063    0.08
-    null-read-fio32-calls            1.448    2.2
-    null-write-d1-calls              3.001    3.3
-    null-write-b32-calls             2.032    2.3
-    null-write-fio32-calls           2.077    3.3
-    null-read-d1-switches            1.076    1.5
-    null-read-b32-switches           0.032    0.1
-    null-read-fio32-switches         0.677    1.5
-    null-write-d1-switches           1.188    1.5
-    null-write-b32-switches          0.058    0.1
-    null-write-fio32-switches        0.239    1.5
-    null-read-d1-instructions     1301     1500
-    null-read-b32-instructions     609      700
-    null-write-d1-instructions    1957     2250
-    null-write-b32-instructions   1475     1700
-    rbd-read-d1-instructions      1764     2050
-    rbd-write-d1-instructions     2425     2800
-    null-read-d1-copied              2        3
-    null-write-d1-copied           998     1150
-    rbd-read-d1-copied              70       85
-    rbd-write-d1-copied           1066     1250
+    null-read-d1-calls               1.001     1.1
+    null-read-b32-calls              0.032    0.04
+    null-read-fio32-calls            0.835     1.1
+    null-write-d1-calls              2.001     2.2
+    null-write-b32-calls             1.032     1.2
+    null-write-fio32-calls           1.109     2.2
+    null-read-d1-switches            1.076     1.5
+    null-read-b32-switches           0.032     0.1
+    null-read-fio32-switches         0.677     1.5
+    null-write-d1-switches           1.188     1.5
+    null-write-b32-switches          0.058     0.3
+    null-write-fio32-switches        0.239     1.5
+    null-read-d1-instructions     1465        1700
+    null-read-b32-instructions     724         850
+    null-write-d1-instructions    2135        2450
+    null-write-b32-instructions   1607        1850
+    rbd-read-d1-instructions      2033        2350
+    rbd-write-d1-instructions     2830        3250
+    null-read-d1-copied              2           3
+    null-write-d1-copied           998        1150
+    rbd-read-d1-copied              70          85
+    rbd-write-d1-copied           1066        1250
 '
 images=256 # on one daemon
 few=64     # from here on the client pool is full: nothing grows any more
