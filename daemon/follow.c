@@ -127,6 +127,7 @@ uint64_t device_kernel_size(const char *path)
 
 void device_set_live(struct device *device)
 {
+	struct devices *devices = device->devices;
 	struct image *image = device->opened.image;
 	uint64_t size = atomic_load(&image->info.size);
 
@@ -134,6 +135,7 @@ void device_set_live(struct device *device)
 	    device_kernel_size(device->path) / SECTOR != size / SECTOR)
 		device_image_changed(image, device);
 	set_state(device, DEVICE_LIVE);
+	sem_post(&devices->cut_off); /* its client may have been cut off when it was not live */
 }
 
 void device_image_changed(struct image *image, void *data)
