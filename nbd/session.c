@@ -268,11 +268,11 @@ void nbd_session_abandon(struct nbd_session *session)
 	transmission_drop_output(session);
 }
 
-/* All slots are free: nothing is being received, at the image, or on its way out. */
+/* All slots are there and free: nothing is being received, at the image, or on its way out. */
 static bool is_idle(const struct nbd_session *session)
 {
-	return !session->current && !session->again.first && !session->output.first &&
-	       nbd_session_in_flight(session) == 0;
+	return session->buffers && !session->current && !session->again.first &&
+	       !session->output.first && nbd_session_in_flight(session) == 0;
 }
 
 size_t nbd_session_trim(struct nbd_session *session, size_t position)
