@@ -404,11 +404,11 @@ static int succeed_former(struct open_job *job, struct rbd_image *rbd)
 
 	if (!job->identity || !job->former_client || job->read_only)
 		return 0;
-	r = look_for_owner(job, rbd, owner, sizeof(owner));
+	r = rbd->lockable ? look_for_owner(job, rbd, owner, sizeof(owner)) : FENCE_FORMER;
 	if (r < 0)
 		return error_set(&job->error, r, "Cannot see who has the lock of %s: %s.",
 				 job->path, errno_text(r));
-	if (r == FENCE_OTHER || (r == FENCE_NOBODY && rbd->lockable && job->former_held))
+	if (r == FENCE_OTHER || (r == FENCE_NOBODY && job->former_held))
 		return explain_taken(job, owner);
 	r = job->await_former ? fence_await_unwatched(rbd->rbd, job->former_client, job->timeout)
 			      : 0;
