@@ -80,9 +80,12 @@ static bool get_large(struct slot *slot, size_t length)
 {
 	struct nbd_session *session = slot->session;
 
-	if (session->large_in_use || !hold(session, &session->large, length))
+	if (session->large_in_use)
 		return false;
-	session->large_in_use = slot->large = true;
+	session->large_in_use = true; /* or it would be given back to make room for itself */
+	session->large_in_use = slot->large = hold(session, &session->large, length);
+	if (!slot->large)
+		return false;
 	slot->request.buffer = session->large.at;
 	return true;
 }
