@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "control/schema.h"
+#include "daemon/access.h"
 #include "daemon/client_pool.h"
 #include "daemon/frontends.h"
 #include "daemon/settings.h"
@@ -56,7 +57,7 @@ static void add_access(json_t *row, const struct device *device)
 {
 	struct map_request access;
 
-	device_request(device, &access);
+	access_request(device->names, device->access, &access);
 	if (strcmp(access.names.type, "rbd") != 0)
 		return;
 	add_cluster(row, device->identity);
