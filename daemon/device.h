@@ -80,7 +80,8 @@ struct device {
 	 * addresses as in image/fence.h. Whether the last of them had the lock to the end. */
 	char former[DEVICE_FORMER_MAX];
 	bool former_held;
-	bool lost; /* its image may not be served any more, also not by a later daemon */
+	bool shared; /* others may have it, until it is open again */
+	bool lost;   /* its image may not be served any more, also not by a later daemon */
 
 	/* Set while it is mapping; frontend under the lock, because others look for its path. */
 	struct opened opened; /* its image is that of the gate */
@@ -168,8 +169,8 @@ int device_write_record(struct device *device, struct error *err) warn_unused;
 void device_remember_client(struct device *device);
 
 /* map.c: its image is about to be closed, which lets the lock go: the record does not claim it any
- * more. */
-void device_give_lock(struct device *device);
+ * more. 0, or a negative errno with a sentence: it does still. */
+int device_give_lock(struct device *device, struct error *err) warn_unused;
 
 /* map.c: all of @opened but the image, which is behind the gate. */
 void device_set_opened(struct device *device, const struct opened *opened);
@@ -184,14 +185,17 @@ int device_take_lock(struct device *device, const struct map_request *request,
 
 /*
  * drain.c: holds the I/O of a device that the caller works on, and closes its image, until
- * @deadline at most, or until an unmap by force wants it.
+ * @deadline at most, or until an unmap by force wants it. *ret_why is set where the image must not
+ * be closed: its client was cut off and another one will follow it, or there is no space for the
+ * record that would say so.
  */
 enum image_end {
-	IMAGE_HELD,    /* it still has requests: the I/O is only held */
+	IMAGE_HELD, /* it is still open, and its I/O only held: it had requests, or see @ret_why */
 	IMAGE_CLOSING, /* it goes on being closed by itself; the record still names its client */
 	IMAGE_CLOSED   /* the record says that nobody has it open */
 };
-enum image_end device_close_image(struct device *device, const struct timespec *deadline);
+enum image_end device_close_image(struct device *device, const struct timespec *deadline,
+				  struct error *ret_why);
 
 /*
  * replace.c: a device whose image was closed goes on with @opened, which @request asked for, and is

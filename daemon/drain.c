@@ -7,6 +7,9 @@
 #include "common/log.h"
 #include "core/gate.h"
 #include "daemon/client_pool.h"
+#include "image/rbd-lock.h"
+
+#define LOOK_SECONDS 2 /* for a cluster to say that it refuses a client */
 
 #define DRAINED "drained; urbd resume lets it go on"
 
@@ -63,25 +66,54 @@ static bool await_closed(struct device *device, const struct timespec *deadline)
 	return closed;
 }
 
+/*
+ * A client that is cut off cannot let the lock go, and what came back from it only waits: that must
+ * not be taken for an end in order, after which anybody may have had the image.
+ */
+static bool is_cut_off(struct device *device, const struct timespec *deadline)
+{
+	unsigned patience = MIN(deadline_left(deadline), LOOK_SECONDS);
+
+	if (atomic_load(&device->cut_off))
+		return true;
+	if (device->read_only || !device->opened.rbd ||
+	    !rbd_image_is_cut_off(device->opened.rbd, patience))
+		return false;
+	device_cut_off(device);
+	return true;
+}
+
 /* The lock goes with the image, and may be anybody's before the record can say so. */
+static int may_close(struct device *device, const struct timespec *deadline, struct error *ret_why)
+{
+	if (is_cut_off(device, deadline))
+		return error_set(ret_why, -EAGAIN,
+				 "The client of %s was cut off from the cluster; the device goes "
+				 "on with another one. Try again.",
+				 device->path);
+	return device_give_lock(device, ret_why);
+}
+
 static void begin_close(struct device *device)
 {
 	struct opened old = { .image = gate_take_inner(device->gate),
 			      .client = device->opened.client };
 
-	device_give_lock(device);
-	device_set_opened(device, &(struct opened){ 0 });
 	pthread_mutex_lock(&device->devices->lock);
+	device_set_opened(device, &(struct opened){ 0 });
 	device_close_aside(device, &old);
 	pthread_mutex_unlock(&device->devices->lock);
 }
 
-enum image_end device_close_image(struct device *device, const struct timespec *deadline)
+enum image_end device_close_image(struct device *device, const struct timespec *deadline,
+				  struct error *ret_why)
 {
 	struct error err = ERROR_NONE;
 
 	gate_hold(device->gate);
 	if (!gate_wait_idle(device->gate, deadline, &device->forcing))
+		return IMAGE_HELD;
+	if (may_close(device, deadline, ret_why) < 0)
 		return IMAGE_HELD;
 	begin_close(device);
 	if (!await_closed(device, deadline))
@@ -109,10 +141,13 @@ static int begin_drain(struct devices *devices, const char *path, const struct t
 	return r;
 }
 
-static int go_on_undrained(struct device *device, unsigned timeout, struct error *err)
+static int go_on_undrained(struct device *device, unsigned timeout, const struct error *why,
+			   struct error *err)
 {
 	if (atomic_load(&device->forcing) > 0)
 		taken_away(device->path, err);
+	else if (why->code < 0)
+		*err = *why;
 	else
 		error_set(err, -ETIMEDOUT,
 			  "The storage of %s did not answer what was in flight within %u s; the "
@@ -141,9 +176,11 @@ static int stay_closing(struct device *device, unsigned timeout, struct error *e
 static int drain(struct device *device, unsigned timeout, const struct timespec *deadline,
 		 struct error *err)
 {
-	switch (device_close_image(device, deadline)) {
+	struct error why = ERROR_NONE;
+
+	switch (device_close_image(device, deadline, &why)) {
 	case IMAGE_HELD:
-		return go_on_undrained(device, timeout, err);
+		return go_on_undrained(device, timeout, &why, err);
 	case IMAGE_CLOSING:
 		return stay_closing(device, timeout, err);
 	case IMAGE_CLOSED:

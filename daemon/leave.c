@@ -18,8 +18,12 @@ struct leaver {
  * client stays in the record, to be fenced. */
 static void leave_device(struct device *device, const struct timespec *deadline)
 {
-	if (device_close_image(device, deadline) == IMAGE_CLOSED)
+	struct error why = ERROR_NONE;
+
+	if (device_close_image(device, deadline, &why) == IMAGE_CLOSED)
 		log_info("%s waits in the kernel for the next urbdd", device->path);
+	else if (why.code < 0)
+		log_warning("%s is left to the next urbdd: %s", device->path, why.text);
 	else
 		log_warning("%s: the storage does not answer; its requests are left to the next "
 			    "urbdd.",

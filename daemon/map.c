@@ -224,22 +224,39 @@ void device_set_opened(struct device *device, const struct opened *opened)
 	device->opened.locked = opened->locked;
 }
 
-void device_give_lock(struct device *device)
+int device_give_lock(struct device *device, struct error *err)
 {
-	struct error err = ERROR_NONE;
+	int r;
 
 	if (!device->opened.locked)
-		return;
+		return 0;
 	device->opened.locked = false;
-	if (device_write_record(device, &err) < 0)
-		log_warning("%s", err.text);
+	r = device_write_record(device, err);
+	device->opened.locked = r < 0;
+	return r;
+}
+
+/*
+ * A file system trusts that what its device has answered is there at its next flush. A cache of
+ * this process dies with it, while the file system lives on. (A file's cache is the kernel's.)
+ */
+static int refuse_volatile(const struct device *device, struct error *err)
+{
+	if (!device->opened.rbd || !device->opened.rbd->info.volatile_cache)
+		return 0;
+	return error_set(err, -EINVAL,
+			 "A cache that writes back would lose what it answered if urbdd died: a "
+			 "device takes only rbd_cache_policy=writethrough. Leave rbd_cache_policy "
+			 "out of the options, and of the image's own ('rbd config image ls').");
 }
 
 int device_take_lock(struct device *device, const struct map_request *request, struct error *err)
 {
 	bool had_former = *device->former;
-	int r = device_write_record(device, err);
+	int r = refuse_volatile(device, err);
 
+	if (r == 0)
+		r = device_write_record(device, err);
 	if (r < 0)
 		return r;
 	device->former_held = false; /* from here on others may be in its place */
@@ -369,20 +386,6 @@ static int open_identified(struct device *device, const struct map_request *requ
 	return 0;
 }
 
-/*
- * A file system trusts that what its device has answered is there at its next flush. A cache of
- * this process dies with it, while the file system lives on. (A file's cache is the kernel's.)
- */
-static int refuse_volatile(const struct device *device, struct error *err)
-{
-	if (!device->opened.rbd || !device->opened.rbd->info.volatile_cache)
-		return 0;
-	return error_set(err, -EINVAL,
-			 "A cache that writes back would lose what it answered if urbdd died: a "
-			 "device takes only rbd_cache_policy=writethrough. Leave rbd_cache_policy "
-			 "out of the options, and of the image's own ('rbd config image ls').");
-}
-
 /* The device is in the table as `mapping`; it leaves it again on failure. */
 static int map_entered(struct device *device, const struct map_request *request,
 		       const struct timespec *deadline, json_t **ret, struct error *err)
@@ -394,8 +397,6 @@ static int map_entered(struct device *device, const struct map_request *request,
 	r = open_identified(device, request, err);
 	if (r == 0)
 		r = opener_claim(&device->opened, request, deadline, err);
-	if (r == 0)
-		r = refuse_volatile(device, err);
 	if (r == 0)
 		r = device_start(device, request, deadline, err);
 	if (r < 0) {

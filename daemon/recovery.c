@@ -99,9 +99,11 @@ static void strand(struct device *device, const struct error *err)
 static void take_apart(struct device *device)
 {
 	struct devices *devices = device->devices;
+	struct error err = ERROR_NONE;
 	struct frontend *frontend;
 
-	device_give_lock(device); /* it goes with the image */
+	if (device_give_lock(device, &err) < 0) /* it goes with the image */
+		log_warning("%s", err.text);
 	pthread_mutex_lock(&devices->lock);
 	frontend = device->frontend;
 	device->frontend = NULL;

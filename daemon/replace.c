@@ -159,6 +159,7 @@ int device_attach(struct device *device, const struct map_request *request, stru
 	}
 	if (quiesce_watch(opened->image, device_quiesce_hook(device), device->path, err) < 0)
 		log_error("%s: %s", device->path, err->text);
+	device->shared = false;
 	atomic_store(&device->cut_off, false);
 	gate_resume(device->gate, opened->image);
 	device_set_reason(device, "");
@@ -195,7 +196,21 @@ static int attempt(struct device *device, struct error *err)
 
 	device_request(device, &request);
 	request.timeout = ATTEMPT_TIMEOUT;
+	if (device->shared)
+		request.former_client = NULL;
 	return device_reopen(device, &request, err);
+}
+
+/* Whoever follows may not serve it either. */
+static void lose(struct device *device, const struct error *why)
+{
+	struct error err = ERROR_NONE;
+
+	device_set_reason(device, why->text);
+	device->lost = true;
+	if (device_write_record(device, &err) < 0)
+		log_warning("%s", err.text);
+	device_fail(device, why->text);
 }
 
 static void replace(struct device *device)
@@ -208,7 +223,7 @@ static void replace(struct device *device)
 			return;
 		if (is_final(r)) {
 			if (claim(device))
-				device_fail(device, err.text);
+				lose(device, &err);
 			return;
 		}
 		device_set_reason(device, err.text);

@@ -103,8 +103,9 @@ static int reopen(struct device *device, json_t *before, json_t *after,
 	set_settings(device, after);
 	device_request(device, &request);
 	request.timeout = deadline_left(deadline);
-	if (!*request.former_client)
-		request.former_client = NULL; /* who shares the image may have it, as before */
+	device->shared = !*device->former; /* who shares the image may have it, as before */
+	if (device->shared)
+		request.former_client = NULL;
 	device_set_reason(device, "its settings are being changed");
 	set_state(device, DEVICE_BLOCKED);
 	r = device_reopen(device, &request, err);
@@ -118,10 +119,12 @@ static int reopen(struct device *device, json_t *before, json_t *after,
 	return r;
 }
 
-static int go_on_held(struct device *device, struct error *err)
+static int go_on_held(struct device *device, const struct error *why, struct error *err)
 {
 	if (atomic_load(&device->forcing) > 0)
 		taken_away(device, err);
+	else if (why->code < 0)
+		*err = *why;
 	else
 		settings_refuse_busy(err);
 	gate_resume(device->gate, gate_take_inner(device->gate));
@@ -147,10 +150,11 @@ static int carry_out(struct device *device, json_t *after, const struct timespec
 		     struct error *err)
 {
 	cleanup_json json_t *before = settings_of(device->access);
+	struct error why = ERROR_NONE;
 
-	switch (device_close_image(device, deadline)) {
+	switch (device_close_image(device, deadline, &why)) {
 	case IMAGE_HELD:
-		return go_on_held(device, err);
+		return go_on_held(device, &why, err);
 	case IMAGE_CLOSING:
 		return stay_closing(device, err);
 	case IMAGE_CLOSED:

@@ -386,3 +386,48 @@ bool rbd_image_holds_lock(const struct image *image)
 {
 	return container_of(image, struct rbd_image, image)->held;
 }
+
+/* Whether it is cut off. */
+
+struct look_job {
+	struct bounded bounded;
+	struct rbd_image *rbd; /* whose close waits until it is idle */
+	bool cut_off;
+};
+
+static void run_look(struct bounded *bounded)
+{
+	struct look_job *job = container_of(bounded, struct look_job, bounded);
+	struct rbd_image *rbd = job->rbd;
+
+	job->cut_off = rados_stat(rbd->ioctx, rbd->header, NULL, NULL) == -ESHUTDOWN;
+	sem_post(&rbd->idle);
+}
+
+static void abandon_look(struct bounded *bounded)
+{
+	free(container_of(bounded, struct look_job, bounded));
+}
+
+bool rbd_image_is_cut_off(struct image *image, unsigned timeout)
+{
+	struct rbd_image *rbd = container_of(image, struct rbd_image, image);
+	struct look_job *job = calloc(1, sizeof(*job));
+	bool cut_off = false;
+	int r;
+
+	if (!job || sem_trywait(&rbd->idle) < 0) {
+		free(job);
+		return false;
+	}
+	*job = (struct look_job){ { .run = run_look, .abandoned = abandon_look }, rbd, false };
+	r = bounded_run(&job->bounded, timeout);
+	if (r == -ETIMEDOUT)
+		return false;
+	if (r < 0)
+		sem_post(&rbd->idle);
+	else
+		cut_off = job->cut_off;
+	free(job);
+	return cut_off;
+}

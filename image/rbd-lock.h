@@ -42,3 +42,9 @@ int rbd_image_take_lock(struct image *image, enum rbd_lock lock, const char *for
 
 /* Whether the lock was taken by one of the above, which a later owner may have asked for since. */
 bool rbd_image_holds_lock(const struct image *image);
+
+/*
+ * Whether the cluster refuses the image's client. False also when it does not answer within
+ * @timeout seconds. A thread as above.
+ */
+bool rbd_image_is_cut_off(struct image *image, unsigned timeout);
