@@ -12,7 +12,8 @@ state=$TEST_DIR/state
 log=$TEST_DIR/log
 boot=$(</proc/sys/kernel/random/boot_id)
 dead=4194304 # more than any process has
-mkdir -p "$state" "$TEST_DIR/sys/block" "$TEST_DIR/sys/class"
+mkdir -p -m 700 "$state"
+mkdir -p "$TEST_DIR/sys/block" "$TEST_DIR/sys/class"
 truncate -s 16M "$TEST_DIR/image"
 
 # ---- a kernel that has what the test says: enough for urbdd to find a device, not to serve it
