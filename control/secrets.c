@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/file.h"
+
 #define FILE_MAX (4 * SECRET_MAX) /* a keyring is told from a key by what it holds, not by size */
 
 /* --- Memory ----------------------------------------------------------------------------------- */
@@ -80,25 +82,6 @@ int secret_trim(const char *text, size_t length, const char *what, char **ret, s
 
 /* --- Files ------------------------------------------------------------------------------------ */
 
-/* Reads up to @size bytes. The length, or a negative errno. */
-static ssize_t read_whole(int fd, char *buffer, size_t size)
-{
-	size_t length = 0;
-
-	while (length < size) {
-		ssize_t n = read(fd, buffer + length, size - length);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		length += (size_t)n;
-	}
-	return (ssize_t)length;
-}
-
 int secret_read_file(const char *path, char **ret, struct error *err)
 {
 	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -109,7 +92,7 @@ int secret_read_file(const char *path, char **ret, struct error *err)
 	if (fd < 0)
 		return error_set(err, -errno, "Cannot open the key file %s: %s.", path,
 				 errno_text(errno));
-	length = read_whole(fd, buffer, sizeof(buffer));
+	length = file_read(fd, buffer, sizeof(buffer));
 	if (length < 0)
 		r = error_set(err, (int)length, "Cannot read the key file %s: %s.", path,
 			      errno_text((int)length));

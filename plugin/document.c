@@ -8,6 +8,7 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "common/file.h"
 #include "control/client.h"
 #include "control/codec.h"
 
@@ -210,24 +211,6 @@ int document_parse(const char *name, const char *text, size_t length, json_t **r
 	return 0;
 }
 
-static ssize_t read_all(int fd, char *buffer, size_t size)
-{
-	size_t length = 0;
-
-	while (length < size) {
-		ssize_t n = read(fd, buffer + length, size - length);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		length += (size_t)n;
-	}
-	return (ssize_t)length;
-}
-
 int document_read(const char *path, json_t **ret, struct error *err)
 {
 	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -239,7 +222,7 @@ int document_read(const char *path, json_t **ret, struct error *err)
 		return error_set(err, -errno, "cannot open %s: %s", path, errno_text(errno));
 	if (!buffer)
 		return error_set(err, -ENOMEM, "out of memory");
-	length = read_all(fd, buffer, DOCUMENT_MAX + 1);
+	length = file_read(fd, buffer, DOCUMENT_MAX + 1);
 	if (length < 0)
 		return error_set(err, (int)length, "cannot read %s: %s", path,
 				 errno_text((int)length));
