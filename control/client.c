@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 
+#include "common/deadline.h"
 #include "control/codec.h"
 #include "control/secrets.h"
 
@@ -135,30 +135,22 @@ struct call {
 	const char *method;
 	json_int_t id;
 	unsigned timeout; /* seconds, 0 = none */
-	int64_t deadline; /* of now_ms() */
+	struct timespec deadline;
 	struct error *err;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static int wait_for(struct control_client *client, short events, const struct call *call)
 {
 	struct pollfd pfd = { .fd = client->fd, .events = events };
-	int64_t left = call->timeout ? call->deadline - now_ms() : -1;
+	int left = call->timeout ? deadline_left_ms(&call->deadline) : -1;
 	int n;
 
-	if (call->timeout && left <= 0)
+	if (left == 0)
 		return error_set(call->err, -ETIMEDOUT,
 				 "urbdd has not answered \"%s\" within %u seconds; it may still "
 				 "carry it out (see urbd list).",
 				 call->method, call->timeout);
-	n = poll(&pfd, 1, left > INT32_MAX ? INT32_MAX : (int)left);
+	n = poll(&pfd, 1, left);
 	if (n < 0 && errno != EINTR)
 		return error_set(call->err, -errno, "Cannot wait for urbdd: %s.",
 				 errno_text(errno));
@@ -319,7 +311,7 @@ int control_call(struct control_client *client, const char *method, json_t *para
 		.method = method,
 		.id = client->next_id++,
 		.timeout = timeout_s,
-		.deadline = now_ms() + (int64_t)timeout_s * 1000,
+		.deadline = deadline_in(timeout_s),
 		.err = err,
 	};
 	cleanup_json json_t *request = control_request(call.id, method, params);

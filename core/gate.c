@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/deadline.h"
 #include "core/clock.h"
 
 #define PAUSE_MS   2
@@ -237,15 +238,6 @@ unsigned gate_waiting(const struct gate *gate)
 	return waiting;
 }
 
-static bool is_past(const struct timespec *deadline)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec > deadline->tv_sec ||
-	       (now.tv_sec == deadline->tv_sec && now.tv_nsec >= deadline->tv_nsec);
-}
-
 /* False while requests expire. *ret: how often they have. */
 static bool count_expiries(const struct gate *gate, unsigned *ret)
 {
@@ -275,12 +267,10 @@ static bool is_idle(struct gate *gate)
 
 bool gate_wait_idle(struct gate *gate, const struct timespec *deadline, const atomic_uint *cancel)
 {
-	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000 * 1000 };
-
 	while (!is_idle(gate)) {
-		if (is_past(deadline) || (cancel && atomic_load(cancel) > 0))
+		if (deadline_passed(deadline) || (cancel && atomic_load(cancel) > 0))
 			return false;
-		nanosleep(&pause, NULL);
+		pause_ms(PAUSE_MS);
 	}
 	return true;
 }
@@ -309,12 +299,10 @@ void gate_fail(struct gate *gate)
 
 static void end_timers(struct gate *gate)
 {
-	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000 * 1000 };
-
 	call_lanes(gate, remove_timer);
 	for (unsigned i = 0; i < gate->nr_lanes; i++)
 		while (atomic_load(&gate->lanes[i].ops) > 0)
-			nanosleep(&pause, NULL);
+			pause_ms(PAUSE_MS);
 }
 
 /* Of the image that is behind it now. */

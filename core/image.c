@@ -1,9 +1,11 @@
 #include "core/image.h"
 
 #include <errno.h>
-#include <time.h>
 
+#include "common/deadline.h"
 #include "core/figures.h"
+
+#define PAUSE_MS 2
 
 static bool writes(enum request_op op)
 {
@@ -107,10 +109,8 @@ void image_follow(struct image *outer, struct image *inner)
 
 static void wait_idle(struct image *image)
 {
-	const struct timespec pause = { .tv_nsec = 2 * 1000 * 1000 };
-
 	while (atomic_load_explicit(&image->in_flight, memory_order_acquire) > 0)
-		nanosleep(&pause, NULL);
+		pause_ms(PAUSE_MS);
 }
 
 int image_close(struct image *image)

@@ -8,7 +8,7 @@
 #include "common/cleanup.h"
 #include "common/list.h"
 #include "common/parse.h"
-#include "daemon/deadline.h"
+#include "common/deadline.h"
 
 /* One connection, from the attempt to make it to the attempt to end it. */
 struct pooled_client {

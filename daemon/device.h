@@ -26,9 +26,9 @@
 #include <stdbool.h>
 #include <time.h>
 
+#include "common/deadline.h"
 #include "common/list.h"
 #include "core/frontend.h"
-#include "daemon/deadline.h"
 #include "daemon/devices.h"
 #include "daemon/opener.h"
 #include "daemon/trim.h"

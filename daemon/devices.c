@@ -31,7 +31,6 @@ static int start_threads(struct devices *devices)
 int devices_create(const struct devices_config *config, struct devices **ret, struct error *err)
 {
 	struct devices *devices = calloc(1, sizeof(*devices));
-	pthread_condattr_t monotonic;
 	int r;
 
 	if (!devices)
@@ -39,10 +38,7 @@ int devices_create(const struct devices_config *config, struct devices **ret, st
 	devices->config = *config;
 	list_init(&devices->table);
 	pthread_mutex_init(&devices->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&devices->changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	deadline_condition(&devices->changed);
 	r = start_threads(devices);
 	if (r < 0) {
 		devices_free(devices);

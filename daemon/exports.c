@@ -16,7 +16,7 @@
 #include "core/gate.h"
 #include "daemon/access.h"
 #include "daemon/client_pool.h"
-#include "daemon/deadline.h"
+#include "common/deadline.h"
 #include "daemon/opener.h"
 #include "daemon/queues.h"
 #include "daemon/quiesce.h"

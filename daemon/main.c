@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/log.h"
 #include "control/secrets.h"
 #include "daemon/client_pool.h"
-#include "daemon/deadline.h"
 #include "daemon/devices.h"
 #include "daemon/exports.h"
 #include "daemon/descriptors.h"
@@ -218,7 +218,7 @@ static void release(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
-	struct daemon daemon = { .started = deadline_in(0), .signal_fd = -1 };
+	struct daemon daemon = { .started = monotonic_now(), .signal_fd = -1 };
 	struct error err = ERROR_NONE;
 	struct daemon_options options;
 

@@ -7,9 +7,9 @@
 #include <time.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/log.h"
 #include "daemon/client_pool.h"
-#include "daemon/deadline.h"
 #include "daemon/reporter.h"
 #include "image/fault.h"
 #include "image/fence.h"
@@ -213,21 +213,10 @@ static enum rbd_lock claim_of(const struct map_request *request)
 /* Half of it is left to chance, so that two that disturb each other do not go on doing so. */
 static void sleep_about(unsigned ms)
 {
-	struct timespec pause;
-
-	clock_gettime(CLOCK_REALTIME, &pause);
-	ms = ms / 2 + (unsigned)(pause.tv_nsec / 1000) % (ms / 2);
-	pause = (struct timespec){ 0, ms * 1000000L };
-	clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
-}
-
-static bool before(const struct timespec *deadline)
-{
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec < deadline->tv_sec ||
-	       (now.tv_sec == deadline->tv_sec && now.tv_nsec < deadline->tv_nsec);
+	clock_gettime(CLOCK_REALTIME, &now);
+	pause_ms(ms / 2 + (unsigned)(now.tv_nsec / 1000) % (ms / 2));
 }
 
 /* The image that was refused is closed meanwhile: its watch would hold others up. */
@@ -284,7 +273,7 @@ static int claim_rbd(struct opened *opened, const struct map_request *request,
 
 	memcpy(identity, opened->image->identity, sizeof(identity));
 	r = rbd_image_claim(&opened->image, claim_of(request), left, err);
-	while (r == -EBUSY && before(&patience)) {
+	while (r == -EBUSY && !deadline_passed(&patience)) {
 		report(request->reporter, "waiting for others to let go of the image");
 		sleep_about(pause);
 		pause = MIN(pause * 3 / 2, PAUSE_LAST);

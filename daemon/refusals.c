@@ -3,8 +3,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "common/deadline.h"
 #include "common/log.h"
 #include "common/thread.h"
 
@@ -30,11 +30,10 @@ static void *log_main(void *data)
 static bool is_time(void)
 {
 	time_t last = atomic_load(&logged_at);
-	struct timespec now;
+	time_t now = monotonic_now().tv_sec;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (last == 0 || now.tv_sec - last >= INTERVAL) &&
-	       atomic_compare_exchange_strong(&logged_at, &last, now.tv_sec);
+	return (last == 0 || now - last >= INTERVAL) &&
+	       atomic_compare_exchange_strong(&logged_at, &last, now);
 }
 
 static void format(struct refusal *refusal, const char *address, const char *peer, const char *why)

@@ -10,10 +10,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/list.h"
 #include "common/log.h"
 #include "common/thread.h"
@@ -175,7 +175,6 @@ static int listen_on(struct server *server, struct error *err)
 int server_create(const struct server_config *config, struct server **ret, struct error *err)
 {
 	struct server *server = calloc(1, sizeof(*server));
-	pthread_condattr_t monotonic;
 	int r;
 
 	if (!server)
@@ -184,10 +183,7 @@ int server_create(const struct server_config *config, struct server **ret, struc
 	server->fd = -1;
 	list_init(&server->connections);
 	pthread_mutex_init(&server->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&server->ended, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	deadline_condition(&server->ended);
 	r = listen_on(server, err);
 	if (r < 0) {
 		server_destroy(server);

@@ -18,14 +18,6 @@
 #define TELL_SECONDS  10 /* between two questions about the same device */
 #define ASK_SECONDS   5	 /* for the answer */
 
-static time_t now_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec;
-}
-
 /* With the lock. Seconds for which it has had requests and no answer, 0: it goes on. */
 static unsigned look(struct device *device, time_t now)
 {
@@ -57,7 +49,7 @@ static void goes_on(struct device *device)
 static struct device *find_stalled(struct devices *devices, unsigned *ret_seconds)
 {
 	struct device *stalled = NULL;
-	time_t now = now_seconds();
+	time_t now = monotonic_now().tv_sec;
 
 	list_for_each(entry, &devices->table) {
 		struct device *device = list_entry(entry, struct device, entry);
@@ -97,7 +89,7 @@ static void tell(struct device *device, unsigned seconds)
 	char why[256];
 
 	device_get(device);
-	device->stall.told_at = now_seconds();
+	device->stall.told_at = monotonic_now().tv_sec;
 	ask_cluster(device, why, sizeof(why));
 	if (device->state == DEVICE_LIVE && device->stall.since != 0) {
 		snprintf(device->reason, sizeof(device->reason),

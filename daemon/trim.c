@@ -5,9 +5,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "common/deadline.h"
 #include "core/figures.h"
 #include "core/image.h"
-#include "daemon/deadline.h"
 
 /* It looks so many times within the time that makes an image idle. */
 #define LOOKS 4
@@ -32,14 +32,14 @@ struct trimmer {
 bool idleness_reached(struct idleness *idleness, const struct image *image, unsigned seconds)
 {
 	uint64_t answered = figures_answered(image->figures);
-	struct timespec now = deadline_in(0);
+	time_t now = monotonic_now().tv_sec;
 
 	if (atomic_load(&image->in_flight) > 0 || answered != idleness->answered ||
 	    idleness->since == 0) {
-		*idleness = (struct idleness){ .answered = answered, .since = now.tv_sec };
+		*idleness = (struct idleness){ .answered = answered, .since = now };
 		return false;
 	}
-	if (idleness->told || now.tv_sec - idleness->since < (time_t)seconds)
+	if (idleness->told || now - idleness->since < (time_t)seconds)
 		return false;
 	idleness->told = true;
 	return true;
@@ -87,7 +87,6 @@ int trimmer_start(unsigned seconds, struct devices *devices, struct exports *exp
 		  struct trimmer **ret, struct error *err)
 {
 	struct trimmer *trimmer = calloc(1, sizeof(*trimmer));
-	pthread_condattr_t monotonic;
 	int r;
 
 	if (!trimmer)
@@ -98,10 +97,7 @@ int trimmer_start(unsigned seconds, struct devices *devices, struct exports *exp
 	trimmer->devices = devices;
 	trimmer->exports = exports;
 	pthread_mutex_init(&trimmer->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&trimmer->wake, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	deadline_condition(&trimmer->wake);
 	r = -pthread_create(&trimmer->thread, NULL, trimmer_main, trimmer);
 	if (r < 0) {
 		trimmer_free(trimmer);

@@ -1,7 +1,8 @@
 #include "image/bounded.h"
 
 #include <errno.h>
-#include <time.h>
+
+#include "common/deadline.h"
 
 static void forget(struct bounded *job)
 {
@@ -29,24 +30,17 @@ static void *bounded_main(void *data)
 
 static void prepare(struct bounded *job)
 {
-	pthread_condattr_t attr;
-
 	job->finished = job->left = false;
 	pthread_mutex_init(&job->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&job->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	deadline_condition(&job->wake);
 }
 
 /* False when the deadline came first; the job is its thread's then. */
 static bool wait_finished(struct bounded *job, unsigned seconds)
 {
-	struct timespec deadline;
+	struct timespec deadline = deadline_in(seconds);
 	int r = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += seconds;
 	pthread_mutex_lock(&job->lock);
 	while (!job->finished && r != ETIMEDOUT)
 		r = pthread_cond_timedwait(&job->wake, &job->lock, &deadline);

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "image/bounded.h"
 #include "image/client-rados.h"
 
@@ -193,11 +193,10 @@ static int is_watched(rbd_image_t image, const char *addresses)
 /* Who asked may have given up: it must end by itself. */
 int fence_await_unwatched(rbd_image_t image, const char *addresses, unsigned timeout)
 {
-	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000l };
 	unsigned looks = timeout * (1000 / LOOK_MS);
 	int r;
 
 	while ((r = is_watched(image, addresses)) > 0 && looks-- > 0)
-		nanosleep(&pause, NULL);
+		pause_ms(LOOK_MS);
 	return r > 0 ? -ETIMEDOUT : r;
 }

@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/macros.h"
 
 #define ASKED_MAX   16
@@ -77,20 +77,13 @@ static void hear(struct monitor *monitor)
 	monitor->fd = -1;
 }
 
-static long long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
-}
-
 /* Waits until each monitor that was asked has answered, or time is up. */
 static void hear_all(struct monitor *monitors, unsigned count)
 {
-	long long deadline = now_ms() + ANSWER_MS, left;
+	struct timespec deadline = deadline_in_ms(ANSWER_MS);
 	struct pollfd polls[ASKED_MAX];
 	unsigned waiting;
+	int left;
 
 	for (;;) {
 		waiting = 0;
@@ -98,8 +91,8 @@ static void hear_all(struct monitor *monitors, unsigned count)
 			polls[i] = (struct pollfd){ .fd = monitors[i].fd, .events = POLLIN };
 			waiting += monitors[i].fd >= 0;
 		}
-		left = deadline - now_ms();
-		if (!waiting || left <= 0 || poll(polls, count, (int)left) == 0)
+		left = deadline_left_ms(&deadline);
+		if (!waiting || left == 0 || poll(polls, count, left) == 0)
 			break;
 		for (unsigned i = 0; i < count; i++)
 			if (monitors[i].fd >= 0 && polls[i].revents)

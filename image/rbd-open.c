@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "image/bounded.h"
 #include "image/client-rados.h"
 #include "image/fence.h"
@@ -378,11 +378,10 @@ static int open_known(struct open_job *job, struct rbd_image *rbd)
  */
 static int look_for_owner(struct open_job *job, struct rbd_image *rbd, char *owner, size_t size)
 {
-	const struct timespec pause = { .tv_nsec = LOOK_MS * 1000000l };
 	int r = fence_owner(rbd->rbd, job->former_client, owner, size);
 
 	for (int i = 0; r == FENCE_OTHER && !*job->former_client && i < PASSING_LOOKS; i++) {
-		nanosleep(&pause, NULL);
+		pause_ms(LOOK_MS);
 		r = fence_owner(rbd->rbd, job->former_client, owner, size);
 	}
 	return r;

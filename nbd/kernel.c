@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/command.h"
+#include "common/deadline.h"
 #include "common/log.h"
 #include "core/partitions.h"
 #include "nbd/connection.h"
@@ -50,6 +50,9 @@
  * driver's own 30 s there, and one connection unless more are asked for.
  */
 #define LOOK_MS 2000
+
+/* Seconds for which a stop by force waits until the device is gone. */
+#define FORCED_GONE 1
 
 #define MODPROBE_SECONDS 10
 
@@ -214,21 +217,6 @@ static void close_sockets(const int *sockets, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)
 		close(sockets[i]);
-}
-
-static void pause_ms(unsigned milliseconds)
-{
-	const struct timespec pause = { .tv_nsec = milliseconds * 1000000l };
-
-	nanosleep(&pause, NULL);
-}
-
-static long long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
 }
 
 static struct nbd_netlink_device netlink_device(struct nbd_kernel *kernel, const int *sockets,
@@ -417,7 +405,7 @@ static int reconnect_device(struct nbd_kernel *kernel, const int *sockets, struc
 {
 	struct nbd_netlink_device device =
 		netlink_device(kernel, sockets, kernel->frontend.config.nr_queues);
-	long long end = now_ms() + kernel->frontend.config.deadline * 1000ll;
+	struct timespec end = deadline_in(kernel->frontend.config.deadline);
 	int r = nbd_netlink_reconfigure(&device, err), index;
 
 	if (r < 0)
@@ -429,7 +417,7 @@ static int reconnect_device(struct nbd_kernel *kernel, const int *sockets, struc
 			return 0;
 		if (replace_link(kernel, (unsigned)index) < 0)
 			break;
-	} while (now_ms() < end);
+	} while (!deadline_passed(&end));
 	return error_set(err, -EBUSY, "%s is served by another process", kernel->frontend.device);
 }
 
@@ -528,11 +516,10 @@ static unsigned in_flight(struct nbd_kernel *kernel)
 	return count;
 }
 
-/* @end as now_ms() tells it. */
-static int await_idle(struct nbd_kernel *kernel, long long end, struct error *err)
+static int await_idle(struct nbd_kernel *kernel, const struct timespec *deadline, struct error *err)
 {
 	while (in_flight(kernel) > 0) {
-		if (now_ms() >= end)
+		if (deadline_passed(deadline))
 			return error_set(err, -ETIMEDOUT,
 					 "requests to %s are still in flight; wait for the "
 					 "storage, or unmap with --force",
@@ -543,10 +530,10 @@ static int await_idle(struct nbd_kernel *kernel, long long end, struct error *er
 }
 
 /* The driver keeps what is left of the device as long as somebody has it open. */
-static int await_gone(struct nbd_kernel *kernel, long long end, struct error *err)
+static int await_gone(struct nbd_kernel *kernel, const struct timespec *deadline, struct error *err)
 {
 	while (nbd_sysfs_connected(kernel->frontend.number)) {
-		if (now_ms() >= end)
+		if (deadline_passed(deadline))
 			return error_set(err, -EBUSY, "%s is still open somewhere",
 					 kernel->frontend.device);
 		pause_ms(10);
@@ -558,12 +545,12 @@ static int await_gone(struct nbd_kernel *kernel, long long end, struct error *er
  * With force the connections go first: the driver says good-bye on its sockets, and would wait for
  * ever at one that nobody reads. It fails what was in flight itself.
  */
-static int nbd_stop(struct frontend *frontend, bool force, unsigned deadline, struct error *err)
+static int nbd_stop(struct frontend *frontend, bool force, unsigned seconds, struct error *err)
 {
 	struct nbd_kernel *kernel = kernel_of(frontend);
 	struct error ignored = ERROR_NONE;
-	long long end = now_ms() + deadline * 1000ll;
-	int r = force ? 0 : await_idle(kernel, end, err);
+	struct timespec deadline = deadline_in(seconds);
+	int r = force ? 0 : await_idle(kernel, &deadline, err);
 
 	if (r < 0)
 		return r;
@@ -577,10 +564,11 @@ static int nbd_stop(struct frontend *frontend, bool force, unsigned deadline, st
 		return r;
 	kernel->connected = false;
 	if (force) {
-		await_gone(kernel, now_ms() + 1000, &ignored);
+		deadline = deadline_in(FORCED_GONE);
+		await_gone(kernel, &deadline, &ignored);
 		return 0;
 	}
-	return await_gone(kernel, end, err);
+	return await_gone(kernel, &deadline, err);
 }
 
 static bool nbd_detach(struct frontend *frontend)

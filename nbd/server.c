@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/list.h"
 #include "nbd/address.h"
 #include "nbd/budget.h"
@@ -418,15 +418,6 @@ static void stop_clients(struct nbd_server *server, const struct export *export,
 	}
 }
 
-static struct timespec deadline_in(unsigned seconds)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_sec += seconds;
-	return at;
-}
-
 /* With the lock: hides the export, then waits until no session holds it. */
 static void empty(struct nbd_server *server, struct export *export, bool force, unsigned seconds)
 {
@@ -513,16 +504,6 @@ unsigned nbd_server_clients(struct nbd_server *server, const char *name)
 	return count;
 }
 
-static void init_condition(pthread_cond_t *condition)
-{
-	pthread_condattr_t attributes;
-
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(condition, &attributes);
-	pthread_condattr_destroy(&attributes);
-}
-
 static void set_defaults(struct nbd_server_config *config)
 {
 	config->max_connections = config->max_connections ?: NBD_SERVER_CONNECTIONS_DEFAULT;
@@ -548,7 +529,7 @@ int nbd_server_create(const struct nbd_server_config *config, struct nbd_server 
 	server->directory =
 		(struct nbd_directory){ directory_get, directory_put, directory_next, server };
 	pthread_mutex_init(&server->lock, NULL);
-	init_condition(&server->changed);
+	deadline_condition(&server->changed);
 	list_init(&server->exports);
 	list_init(&server->clients);
 	list_init(&server->listeners);

@@ -23,9 +23,9 @@ void daemon_image_deinit(struct daemon_image *image)
 	*image = (struct daemon_image){ 0 };
 }
 
-static unsigned seconds_left(struct deadline deadline)
+static unsigned seconds_left(struct timespec deadline)
 {
-	int seconds = deadline_left_ms(deadline) / 1000 - MARGIN_SECONDS;
+	int seconds = deadline_left_ms(&deadline) / 1000 - MARGIN_SECONDS;
 
 	return (unsigned)MAX(1, MIN(seconds, MAP_SECONDS_MAX));
 }
@@ -58,7 +58,7 @@ static json_t *map_params(const struct volume_spec *spec, bool read_only, unsign
 }
 
 int daemon_map(const char *socket, const struct volume_spec *spec, bool read_only,
-	       struct deadline deadline, struct daemon_device *ret, struct error *err)
+	       struct timespec deadline, struct daemon_device *ret, struct error *err)
 {
 	unsigned seconds = seconds_left(deadline);
 	cleanup_json json_t *result = NULL;
@@ -77,7 +77,7 @@ int daemon_map(const char *socket, const struct volume_spec *spec, bool read_onl
 	return ret->device ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
-int daemon_unmap(const char *socket, const char *device, struct deadline deadline,
+int daemon_unmap(const char *socket, const char *device, struct timespec deadline,
 		 struct error *err)
 {
 	unsigned seconds = seconds_left(deadline);
@@ -100,7 +100,7 @@ static const char *text_at(const json_t *object, const char *name)
 	return text ? text : "";
 }
 
-static int list(const char *socket, struct deadline deadline, json_t **ret, struct error *err)
+static int list(const char *socket, struct timespec deadline, json_t **ret, struct error *err)
 {
 	return call(socket, "list", json_object(), seconds_left(deadline), ret, err);
 }
@@ -122,7 +122,7 @@ static int copy_image(const json_t *entry, struct daemon_image *ret, struct erro
 	return 0;
 }
 
-int daemon_image_of(const char *socket, const char *device, struct deadline deadline,
+int daemon_image_of(const char *socket, const char *device, struct timespec deadline,
 		    struct daemon_image *ret, struct error *err)
 {
 	cleanup_json json_t *result = NULL;
@@ -146,7 +146,7 @@ static bool is_image(const json_t *entry, const struct daemon_image *image)
 	       strcmp(text_at(entry, "namespace"), image->namespace ? image->namespace : "") == 0;
 }
 
-int daemon_device_of(const char *socket, const struct daemon_image *image, struct deadline deadline,
+int daemon_device_of(const char *socket, const struct daemon_image *image, struct timespec deadline,
 		     char **ret, struct error *err)
 {
 	cleanup_json json_t *result = NULL;

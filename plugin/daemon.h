@@ -4,8 +4,8 @@
 #include <stdbool.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/error.h"
-#include "plugin/deadline.h"
 #include "plugin/spec.h"
 
 struct daemon_device {
@@ -37,19 +37,19 @@ static inline void cleanup_daemon_image_fn(struct daemon_image *image)
 
 /* urbdd is told to give up before we do, so that no device comes up after we left. */
 int daemon_map(const char *socket, const struct volume_spec *spec, bool read_only,
-	       struct deadline deadline, struct daemon_device *ret, struct error *err) warn_unused;
+	       struct timespec deadline, struct daemon_device *ret, struct error *err) warn_unused;
 
 /* Not mapped is no error. */
-int daemon_unmap(const char *socket, const char *device, struct deadline deadline,
+int daemon_unmap(const char *socket, const char *device, struct timespec deadline,
 		 struct error *err) warn_unused;
 
 /* The image that is mapped at @device, its snapshots aside. -ENXIO: none. */
-int daemon_image_of(const char *socket, const char *device, struct deadline deadline,
+int daemon_image_of(const char *socket, const char *device, struct timespec deadline,
 		    struct daemon_image *ret, struct error *err) warn_unused;
 
 /*
  * The device of an image, by its name alone: it may be another cluster's. -ENXIO: it is not mapped.
  * -ENOTUNIQ: several of that name are.
  */
-int daemon_device_of(const char *socket, const struct daemon_image *image, struct deadline deadline,
+int daemon_device_of(const char *socket, const struct daemon_image *image, struct timespec deadline,
 		     char **ret, struct error *err) warn_unused;

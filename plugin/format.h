@@ -6,8 +6,8 @@
 
 #include <stdbool.h>
 
+#include "common/deadline.h"
 #include "common/error.h"
-#include "plugin/deadline.h"
 
 struct format_content {
 	bool blank;	 /* no signature, no partition table, and it could all be read */
@@ -21,7 +21,7 @@ struct format_request {
 	const char *fs_type; /* NULL: what is found, VOLUME_FS_DEFAULT if nothing is */
 	bool read_only;
 	bool mounted; /* somewhere already, so it is not checked again */
-	struct deadline deadline;
+	struct timespec deadline;
 	int lock_fd; /* stays held as long as mkfs or fsck runs, whatever becomes of the caller */
 };
 

@@ -41,7 +41,7 @@ static int try_lock(const char *path, int *ret)
 	return 0;
 }
 
-int lock_take(const char *directory, const char *name, struct deadline deadline, int *ret,
+int lock_take(const char *directory, const char *name, struct timespec deadline, int *ret,
 	      struct error *err)
 {
 	cleanup_free char *path = lock_path(directory, name);
@@ -55,7 +55,7 @@ int lock_take(const char *directory, const char *name, struct deadline deadline,
 			return 0;
 		if (r != -EWOULDBLOCK && r != -EINTR)
 			return error_set(err, r, "cannot lock %s: %s", path, errno_text(r));
-		if (deadline_passed(deadline))
+		if (deadline_passed(&deadline))
 			return error_set(err, -ETIMEDOUT,
 					 "another call is still at work on %s; it is tried again",
 					 name);

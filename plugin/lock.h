@@ -5,14 +5,14 @@
 #pragma once
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/error.h"
-#include "plugin/deadline.h"
 
 /*
  * Takes the lock on @name in @directory, which exists. *ret: a close-on-exec descriptor; closing it
  * lets go of the lock. -ETIMEDOUT: another call had it until the deadline.
  */
-int lock_take(const char *directory, const char *name, struct deadline deadline, int *ret,
+int lock_take(const char *directory, const char *name, struct timespec deadline, int *ret,
 	      struct error *err) warn_unused;
 
 /* Removes the file of a lock that is held. Who waits for it notices, and makes a new one. */

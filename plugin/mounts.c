@@ -344,7 +344,7 @@ int mount_bind(const char *from, const char *to, bool read_only, struct error *e
 /* --- Unmounting ---------------------------------------------------------------------------------
  */
 
-int mount_remove(const char *path, struct deadline deadline, struct error *err)
+int mount_remove(const char *path, struct timespec deadline, struct error *err)
 {
 	for (int try = 0;; try++) {
 		cleanup_mount_state struct mount_state state = { 0 };
@@ -356,7 +356,7 @@ int mount_remove(const char *path, struct deadline deadline, struct error *err)
 		r = -errno;
 		if (mount_look(path, &state, err) == 0 && !state.mounted)
 			return 0;
-		if (r == -EBUSY && try < BUSY_RETRIES && !deadline_passed(deadline)) {
+		if (r == -EBUSY && try < BUSY_RETRIES && !deadline_passed(&deadline)) {
 			poll(NULL, 0, BUSY_DELAY_MS);
 			continue;
 		}

@@ -9,8 +9,8 @@
 #include <sys/types.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/error.h"
-#include "plugin/deadline.h"
 
 /* What is mounted on a directory; the uppermost, where several are. */
 struct mount_state {
@@ -60,4 +60,4 @@ int mount_bind(const char *from, const char *to, bool read_only, struct error *e
 int mount_make_read_only(const char *path, struct error *err) warn_unused;
 
 /* Unmounts the uppermost mount. Not mounted is no error. A busy one is tried again for a while. */
-int mount_remove(const char *path, struct deadline deadline, struct error *err) warn_unused;
+int mount_remove(const char *path, struct timespec deadline, struct error *err) warn_unused;

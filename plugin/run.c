@@ -121,13 +121,13 @@ static int status_of(int status)
 }
 
 /* Waits until the child has ended, reading its output meanwhile. */
-static int wait_until(pid_t pid, int fd, struct deadline deadline, struct run *run)
+static int wait_until(pid_t pid, int fd, struct timespec deadline, struct run *run)
 {
 	enum output output = OUTPUT_NONE;
 	int status;
 
 	while (waitpid(pid, &status, WNOHANG) != pid) {
-		if (deadline_passed(deadline))
+		if (deadline_passed(&deadline))
 			return -ETIMEDOUT;
 		if (output == OUTPUT_END)
 			poll(NULL, 0, POLL_MS);
@@ -147,13 +147,13 @@ static void stop_child(pid_t pid, int fd)
 	struct run ignored = { 0 };
 
 	kill(-pid, SIGTERM);
-	if (wait_until(pid, fd, deadline_after_ms(TERMINATION_MS), &ignored) == 0)
+	if (wait_until(pid, fd, deadline_in_ms(TERMINATION_MS), &ignored) == 0)
 		return;
 	kill(-pid, SIGKILL);
-	(void)wait_until(pid, fd, deadline_after_ms(TERMINATION_MS), &ignored);
+	(void)wait_until(pid, fd, deadline_in_ms(TERMINATION_MS), &ignored);
 }
 
-int run_program(const char *const argv[], struct deadline deadline, int keep_fd, struct run *ret,
+int run_program(const char *const argv[], struct timespec deadline, int keep_fd, struct run *ret,
 		struct error *err)
 {
 	cleanup_close int reading = -1, writing = -1;

@@ -1,8 +1,8 @@
 /* Running another program: bounded in time, its words kept for a sentence. */
 #pragma once
 
+#include "common/deadline.h"
 #include "common/error.h"
-#include "plugin/deadline.h"
 
 #define RUN_OUTPUT_MAX 256
 
@@ -18,7 +18,7 @@ struct run {
  *
  * 0: it ran, see *ret. -ENOENT: there is no such program. -ETIMEDOUT: it was stopped.
  */
-int run_program(const char *const argv[], struct deadline deadline, int keep_fd, struct run *ret,
+int run_program(const char *const argv[], struct timespec deadline, int keep_fd, struct run *ret,
 		struct error *err) warn_unused;
 
 /* Makes sure that PATH holds the system's directories; kubelet may have been started with less. */

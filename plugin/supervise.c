@@ -66,8 +66,8 @@ static void work_in_child(const struct supervise_settings *settings, supervise_w
 	int64_t total_ms = (int64_t)settings->seconds * 1000 - ANSWER_MS;
 	struct volume_call call = {
 		.directory = settings->directory,
-		.deadline = deadline_after_ms(total_ms * 2 / 3),
-		.undo = deadline_after_ms(total_ms),
+		.deadline = deadline_in_ms(total_ms * 2 / 3),
+		.undo = deadline_in_ms(total_ms),
 		.tell = tell,
 		.tell_data = shared,
 		.lock_fd = -1,
@@ -88,11 +88,11 @@ static void work_in_child(const struct supervise_settings *settings, supervise_w
 
 static int wait_for_child(pid_t pid, unsigned seconds, struct shared *shared, struct error *err)
 {
-	struct deadline deadline = deadline_after_ms((int64_t)seconds * 1000 - ANSWER_MS / 3);
+	struct timespec deadline = deadline_in_ms((int64_t)seconds * 1000 - ANSWER_MS / 3);
 	int status;
 
 	while (waitpid(pid, &status, WNOHANG) != pid) {
-		if (deadline_passed(deadline))
+		if (deadline_passed(&deadline))
 			return error_set(
 				err, -ETIMEDOUT,
 				"no end after %u s, at this step: %s. It goes on by itself as "

@@ -21,7 +21,7 @@ int volume_step(struct volume_call *call, struct error *err, const char *fmt, ..
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	if (deadline_passed(call->deadline))
+	if (deadline_passed(&call->deadline))
 		return error_set(err, -ETIMEDOUT, "out of time before %s", text);
 	if (call->tell)
 		call->tell(text, call->tell_data);

@@ -16,8 +16,8 @@
  */
 #pragma once
 
+#include "common/deadline.h"
 #include "common/error.h"
-#include "plugin/deadline.h"
 #include "plugin/records.h"
 #include "plugin/spec.h"
 
@@ -26,8 +26,8 @@
 struct volume_call {
 	const char *directory;	  /* the records' and locks'; root's alone */
 	const char *socket;	  /* urbdd's; NULL: the usual one */
-	struct deadline deadline; /* for getting on; nothing new is begun after it */
-	struct deadline undo;	  /* for taking back what was begun; later than deadline */
+	struct timespec deadline; /* for getting on; nothing new is begun after it */
+	struct timespec undo;	  /* for taking back what was begun; later than deadline */
 	void (*tell)(const char *step,
 		     void *data); /* what is being done, for people; may be NULL */
 	void *tell_data;

@@ -5,14 +5,13 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "common/deadline.h"
 #include "ublk/abi.h"
 
 #define CONTROL_DEVICE "/dev/ublk-control"
 #define RING_ENTRIES   4
-#define NSEC_PER_SEC   1000000000ll
 
 /* One command under way. Outlives its caller where the kernel never ends it. */
 struct call {
@@ -102,23 +101,16 @@ static int call_issue(struct call *call, const struct ublk_control *control)
 	return r < 0 ? r : 0;
 }
 
-static long long now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * NSEC_PER_SEC + ts.tv_nsec;
-}
-
 /* Waits for the command's completion, passing over those of cancel requests. True: *result is set.
  */
 static bool call_wait(struct call *call, unsigned seconds, int *result)
 {
-	long long end = now() + seconds * NSEC_PER_SEC, left;
+	struct timespec deadline = deadline_in(seconds);
+	int left;
 
-	while ((left = end - now()) > 0) {
-		struct __kernel_timespec timeout = { .tv_sec = left / NSEC_PER_SEC,
-						     .tv_nsec = left % NSEC_PER_SEC };
+	while ((left = deadline_left_ms(&deadline)) > 0) {
+		struct __kernel_timespec timeout = { .tv_sec = left / 1000,
+						     .tv_nsec = left % 1000 * 1000000 };
 		struct io_uring_cqe *cqe;
 		bool mine;
 

@@ -4,19 +4,13 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "common/deadline.h"
 
 /* devtmpfs makes the node before the kernel's command returns; this is for slower makers. */
 #define WAIT_MS 500
 #define STEP_MS 10
-
-static void pause_ms(long ms)
-{
-	const struct timespec pause = { .tv_nsec = ms * 1000 * 1000 };
-
-	nanosleep(&pause, NULL);
-}
 
 static int read_dev(const char *dev_file, dev_t *ret)
 {

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/log.h"
 #include "core/partitions.h"
 #include "ublk/abi.h"
@@ -26,6 +26,7 @@
 #define PROBE_DEADLINE 10 /* seconds */
 #define PAUSE_MAX_MS   50
 #define OPEN_MS	       2000
+#define OPEN_PAUSE_MS  5
 
 /* What is asked of every kernel that offers it. */
 #define WANTED_FEATURES                                                                  \
@@ -81,27 +82,16 @@ static void fail_all(void *data)
 		ublk_hw_queue_fail(ublk->hw_queues[i]);
 }
 
-static long long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
-}
-
-/* Waits until the counter is 0, until @end (of now_ms()) or (0) for ever; looks less and less
- * often. */
+/* Waits until the counter is 0, or until @deadline, if any; looks less and less often. */
 static bool wait_zero(const struct ublk *ublk, unsigned (*of)(const struct hw_queue *),
-		      long long end)
+		      const struct timespec *deadline)
 {
-	long pause = 1;
+	unsigned pause = 1;
 
 	while (sum(ublk, of) > 0) {
-		const struct timespec ts = { .tv_nsec = pause * 1000 * 1000 };
-
-		if (end && now_ms() >= end)
+		if (deadline && deadline_passed(deadline))
 			return false;
-		nanosleep(&ts, NULL);
+		pause_ms(pause);
 		pause = MIN(pause * 2, PAUSE_MAX_MS);
 	}
 	return true;
@@ -257,18 +247,16 @@ static int check_recoverable(const struct ublk *ublk, const struct ublksrv_ctrl_
 static int start_recovery(struct ublk *ublk, struct error *err)
 {
 	struct ublk_control start = command(ublk, UBLK_U_CMD_START_USER_RECOVERY);
-	long long end = now_ms() + ublk->base.config.deadline * 1000ll;
+	struct timespec deadline = deadline_in(ublk->base.config.deadline);
 	struct ublksrv_ctrl_dev_info info;
-	long pause = 1;
+	unsigned pause = 1;
 	int r;
 
-	while ((r = ublk_control_check(&start, err)) == -EBUSY && now_ms() < end) {
-		const struct timespec ts = { .tv_nsec = pause * 1000 * 1000 };
-
+	while ((r = ublk_control_check(&start, err)) == -EBUSY && !deadline_passed(&deadline)) {
 		if (get_info(ublk, &info, err) == 0 && ublk_is_served(&info))
 			return error_set(err, -EBUSY, "process %d serves %s", info.ublksrv_pid,
 					 ublk->base.device);
-		nanosleep(&ts, NULL);
+		pause_ms(pause);
 		pause = MIN(pause * 2, PAUSE_MAX_MS);
 	}
 	return MIN(r, 0);
@@ -289,12 +277,12 @@ static int take_back(struct ublk *ublk, struct error *err)
 /* Somebody who looks whether the device is open has it so for a moment, see leftover.c. */
 static int open_alone(const char *path)
 {
-	long long end = now_ms() + OPEN_MS;
-	const struct timespec pause = { .tv_nsec = 5 * 1000 * 1000 };
+	struct timespec deadline = deadline_in_ms(OPEN_MS);
 	int fd;
 
-	while ((fd = open(path, O_RDWR | O_CLOEXEC)) < 0 && errno == EBUSY && now_ms() < end)
-		nanosleep(&pause, NULL);
+	while ((fd = open(path, O_RDWR | O_CLOEXEC)) < 0 && errno == EBUSY &&
+	       !deadline_passed(&deadline))
+		pause_ms(OPEN_PAUSE_MS);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -467,14 +455,8 @@ static int start(struct frontend *frontend, struct error *err)
 /* What a stop has to wait with. */
 struct patience {
 	unsigned seconds; /* in all */
-	long long end;	  /* as now_ms() tells it */
+	struct timespec end;
 };
-
-/* At least one: what is late still gets a try. */
-static unsigned seconds_left(const struct patience *patience)
-{
-	return (unsigned)MAX((patience->end - now_ms()) / 1000, 1);
-}
 
 static int unanswered(const struct ublk *ublk, unsigned requests, const struct patience *patience,
 		      struct error *err)
@@ -491,7 +473,7 @@ static int settle(struct ublk *ublk, const struct patience *patience, struct err
 {
 	for (unsigned i = 0; i < ublk->nr_hw_queues; i++)
 		ublk_hw_queue_watch(ublk->hw_queues[i]);
-	if (wait_zero(ublk, ublk_hw_queue_watched, patience->end))
+	if (wait_zero(ublk, ublk_hw_queue_watched, &patience->end))
 		return 0;
 	return unanswered(ublk, sum(ublk, ublk_hw_queue_watched), patience, err);
 }
@@ -500,16 +482,18 @@ static int settle(struct ublk *ublk, const struct patience *patience, struct err
 static int stop_device(struct ublk *ublk, const struct patience *patience, struct error *err)
 {
 	struct ublk_control control = command(ublk, UBLK_U_CMD_STOP_DEV);
+	struct timespec end;
 	int r;
 
 	ublk->base.ending = true;
-	control.deadline = seconds_left(patience);
+	control.deadline = deadline_left(&patience->end);
 	r = ublk_control_check(&control, err);
 	if (r == -ETIMEDOUT && sum(ublk, ublk_hw_queue_at_image) > 0)
 		return unanswered(ublk, sum(ublk, ublk_hw_queue_at_image), patience, err);
 	if (r < 0 && r != -ENODEV)
 		return r;
-	if (!wait_zero(ublk, ublk_hw_queue_live, now_ms() + seconds_left(patience) * 1000ll))
+	end = deadline_in(deadline_left(&patience->end));
+	if (!wait_zero(ublk, ublk_hw_queue_live, &end))
 		return error_set(
 			err, -ETIMEDOUT,
 			"the kernel stopped %s but keeps %u of its requests: look for a hung "
@@ -523,7 +507,7 @@ static int stop_device(struct ublk *ublk, const struct patience *patience, struc
 
 static int stop(struct frontend *frontend, bool force, unsigned deadline, struct error *err)
 {
-	const struct patience patience = { deadline, now_ms() + deadline * 1000ll };
+	const struct patience patience = { deadline, deadline_in(deadline) };
 	struct ublk *ublk = ublk_of(frontend);
 	int r = 0;
 

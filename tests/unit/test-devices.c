@@ -14,7 +14,7 @@
 
 #include "common/log.h"
 #include "daemon/client_pool.h"
-#include "daemon/deadline.h"
+#include "common/deadline.h"
 #include "daemon/devices.h"
 #include "daemon/queues.h"
 #include "daemon/records.h"

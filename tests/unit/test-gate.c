@@ -6,6 +6,7 @@
 #include <semaphore.h>
 #include <stdlib.h>
 
+#include "common/deadline.h"
 #include "core/gate.h"
 #include "tests/unit/cmocka-all.h"
 
@@ -133,15 +134,6 @@ static void expect_done(struct fixture *fixture, int result)
 		assert_int_equal(fixture->requests[i].result, result);
 }
 
-static struct timespec soon(void)
-{
-	struct timespec deadline;
-
-	clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += 10;
-	return deadline;
-}
-
 static void expect_order(const struct sink *sink, unsigned count)
 {
 	assert_int_equal(sink->count, count);
@@ -161,7 +153,7 @@ static void an_open_gate_passes(void **state)
 static void a_held_gate_changes_the_image(void **state)
 {
 	struct fixture *fixture = *state;
-	struct timespec deadline = soon();
+	struct timespec deadline = deadline_in(10);
 
 	gate_hold(fixture->gate);
 	submit(fixture);
@@ -178,7 +170,7 @@ static void a_held_gate_changes_the_image(void **state)
 static void who_is_cut_off_waits(void **state)
 {
 	struct fixture *fixture = *state;
-	struct timespec deadline = soon();
+	struct timespec deadline = deadline_in(10);
 
 	fixture->one.answer = -ESHUTDOWN;
 	submit(fixture);
@@ -217,7 +209,7 @@ static void a_failing_gate_answers_all(void **state)
 static void what_waits_too_long_fails(void **state)
 {
 	struct fixture *fixture = *state;
-	struct timespec deadline = soon();
+	struct timespec deadline = deadline_in(10);
 
 	gate_hold(fixture->gate);
 	submit(fixture);
