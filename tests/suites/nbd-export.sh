@@ -206,7 +206,7 @@ calls_of() { # COUNT SIZE
 	local tracer
 	strace -f -c -U calls,name -o "$TEST_DIR/calls" -p $server 2>"$TEST_DIR/strace" & tracer=$!
 	eventually 60 grep -qs attached "$TEST_DIR/strace" || { cat "$TEST_DIR/strace" && return 1; }
-	$python3 tests/tools/nbd-batches.py "$socket" "$1" "$2"
+	$python3 tests/tools/nbd-batch.py "$socket" disk read $(($1 * $2)) "$2" 512
 	kill -INT $tracer
 	wait $tracer 2>/dev/null || true
 	awk '$2 == "total" { print $1 }' "$TEST_DIR/calls"
