@@ -22,8 +22,7 @@ static int find_by_image(json_t *devices, const char *image, const char **ret, s
 	json_t *device;
 	size_t i;
 
-	json_array_foreach(devices, i, device)
-	{
+	json_array_foreach(devices, i, device) {
 		if (!is_image(device, image))
 			continue;
 		if (found)

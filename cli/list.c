@@ -66,8 +66,10 @@ static void print_as_json(const struct cli *cli, json_t *devices, json_t *export
 	json_t *row;
 	size_t i;
 
-	json_array_foreach(devices, i, row) json_array_append_new(rows, json_row(row));
-	json_array_foreach(exports, i, row) json_array_append_new(rows, json_export_row(row));
+	json_array_foreach(devices, i, row)
+		json_array_append_new(rows, json_row(row));
+	json_array_foreach(exports, i, row)
+		json_array_append_new(rows, json_export_row(row));
 	print_json(cli, rows);
 }
 

@@ -273,8 +273,7 @@ static int merge_spec(struct cli *cli, json_t *spec)
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(spec, name, value)
-	{
+	json_object_foreach(spec, name, value) {
 		json_t *given = json_object_get(cli->params, name);
 
 		if (given && !json_equal(given, value))
@@ -341,8 +340,7 @@ static void note_unmet(const char *device, json_t *unmet)
 
 	if (json_array_size(unmet) == 0)
 		return;
-	json_array_foreach(unmet, i, name)
-	{
+	json_array_foreach(unmet, i, name) {
 		size_t at = strlen(options);
 
 		snprintf(options + at, sizeof(options) - at, "%s--%s", i ? ", " : "",
@@ -392,10 +390,10 @@ static void note_orphans(json_t *orphans)
 	json_t *path;
 	size_t i;
 
-	json_array_foreach(orphans, i, path) note("%s stays: it waits in the kernel for a server "
-						  "that died, and there is no record of "
-						  "it. 'urbd unmap --force %s' removes it.",
-						  json_string_value(path), json_string_value(path));
+	json_array_foreach(orphans, i, path)
+		note("%s stays: it waits in the kernel for a server that died, and there is no "
+		     "record of it. 'urbd unmap --force %s' removes it.",
+		     json_string_value(path), json_string_value(path));
 }
 
 static int run_unmap_all(struct cli *cli)

@@ -55,8 +55,7 @@ static struct sums sum_up(json_t *ops, json_t *ops_before)
 	const char *name;
 	json_t *op;
 
-	json_object_foreach(ops, name, op)
-	{
+	json_object_foreach(ops, name, op) {
 		json_t *before = json_object_get(ops_before, name);
 
 		sums.requests += grown(op, before, "requests");
@@ -89,8 +88,7 @@ static double bucket_count(json_t *op, json_int_t bound)
 	json_t *bucket;
 	size_t i;
 
-	json_array_foreach(json_object_get(op, "buckets"), i, bucket)
-	{
+	json_array_foreach(json_object_get(op, "buckets"), i, bucket) {
 		if (json_integer_value(json_array_get(bucket, 0)) == bound)
 			return (double)json_integer_value(json_array_get(bucket, 1));
 	}
@@ -103,7 +101,8 @@ static size_t count_buckets(json_t *ops)
 	size_t count = 0;
 	json_t *op;
 
-	json_object_foreach(ops, name, op) count += json_array_size(json_object_get(op, "buckets"));
+	json_object_foreach(ops, name, op)
+		count += json_array_size(json_object_get(op, "buckets"));
 	return count;
 }
 
@@ -112,8 +111,7 @@ static struct bucket *add_buckets(json_t *op, json_t *before, struct bucket *nex
 	json_t *bucket;
 	size_t i;
 
-	json_array_foreach(json_object_get(op, "buckets"), i, bucket)
-	{
+	json_array_foreach(json_object_get(op, "buckets"), i, bucket) {
 		json_int_t bound = json_integer_value(json_array_get(bucket, 0));
 
 		*next++ = (struct bucket){ bound,
@@ -141,8 +139,8 @@ static double percentile_99(json_t *ops, json_t *ops_before, double requests)
 
 	if (!buckets || requests <= 0)
 		return 0;
-	json_object_foreach(ops, name, op) next =
-		add_buckets(op, json_object_get(ops_before, name), next);
+	json_object_foreach(ops, name, op)
+		next = add_buckets(op, json_object_get(ops_before, name), next);
 	qsort(buckets, count, sizeof(*buckets), by_bound);
 	while (i < count && (left -= buckets[i].count) > 0)
 		i++;
@@ -170,8 +168,7 @@ static json_t *find_before(json_t *rows, json_t *row)
 	json_t *other;
 	size_t i;
 
-	json_array_foreach(rows, i, other)
-	{
+	json_array_foreach(rows, i, other) {
 		if (same_row(other, row) && number(other, "age_ns") < number(row, "age_ns"))
 			return other;
 	}
@@ -217,8 +214,7 @@ static const char *shown_name(json_t *rows, json_t *row)
 	json_t *other;
 	size_t i;
 
-	json_array_foreach(rows, i, other)
-	{
+	json_array_foreach(rows, i, other) {
 		if (other != row && strcmp(name_of(other), name_of(row)) == 0)
 			return json_text(row, "uri");
 	}
@@ -230,7 +226,8 @@ static int name_width(json_t *rows)
 	size_t width = NAME_WIDTH, i;
 	json_t *row;
 
-	json_array_foreach(rows, i, row) width = MAX(width, strlen(shown_name(rows, row)));
+	json_array_foreach(rows, i, row)
+		width = MAX(width, strlen(shown_name(rows, row)));
 	return (int)width;
 }
 

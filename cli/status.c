@@ -42,8 +42,7 @@ static void print_pairs(json_t *object)
 	const char *name, *comma = "";
 	json_t *value;
 
-	json_object_foreach(object, name, value)
-	{
+	json_object_foreach(object, name, value) {
 		printf("%s%s=%s", comma, name,
 		       json_is_string(value) ? json_string_value(value) : "");
 		comma = ",";
@@ -198,10 +197,10 @@ static void print_daemon(json_t *status)
 	if (json_array_size(json_object_get(status, "devices")) == 0 &&
 	    json_array_size(json_object_get(status, "exports")) == 0)
 		puts("no devices and no exports");
-	json_array_foreach(json_object_get(status, "orphans"), i, orphan) printf(
-		"%s: waits in the kernel for a server that died, without a record; urbd unmap "
-		"--force removes it\n",
-		json_string_value(orphan));
+	json_array_foreach(json_object_get(status, "orphans"), i, orphan)
+		printf("%s: waits in the kernel for a server that died, without a record; urbd "
+		       "unmap --force removes it\n",
+		       json_string_value(orphan));
 }
 
 static void print_plain(json_t *status, bool daemon)
@@ -211,14 +210,12 @@ static void print_plain(json_t *status, bool daemon)
 
 	if (daemon)
 		print_daemon(status);
-	json_array_foreach(json_object_get(status, "devices"), i, device)
-	{
+	json_array_foreach(json_object_get(status, "devices"), i, device) {
 		if (daemon || i > 0)
 			putchar('\n');
 		print_device(device);
 	}
-	json_array_foreach(json_object_get(status, "exports"), i, export)
-	{
+	json_array_foreach(json_object_get(status, "exports"), i, export) {
 		putchar('\n');
 		print_export(export);
 	}

@@ -123,8 +123,7 @@ static int check_options(const struct control_member *member, json_t *json, stru
 	if ((int64_t)json_object_size(json) > member->max)
 		return error_set(err, -EINVAL, "\"%s\" must have at most %" PRIi64 " members.",
 				 member->name, member->max);
-	json_object_foreach(json, name, value)
-	{
+	json_object_foreach(json, name, value) {
 		int r = check_option(member, name, value, err);
 
 		if (r < 0)
@@ -284,14 +283,13 @@ static int check_settings(json_t *settings, struct error *err)
 
 	if (json_object_size(settings) == 0)
 		return error_set(err, -EINVAL, "\"settings\" is empty: say what to change.");
-	json_object_foreach(
-		settings, name,
-		value) if (strncmp(name, SETTING_PREFIX, strlen(SETTING_PREFIX)) !=
-			   0) return error_set(err, -EINVAL,
-					       "%s cannot be changed while the image is in use; "
-					       "only " SETTING_PREFIX
-					       "... can. Unmap it, and map it with --options.",
-					       name);
+	json_object_foreach(settings, name, value)
+		if (strncmp(name, SETTING_PREFIX, strlen(SETTING_PREFIX)) != 0)
+			return error_set(err, -EINVAL,
+					 "%s cannot be changed while the image is in use; "
+					 "only " SETTING_PREFIX
+					 "... can. Unmap it, and map it with --options.",
+					 name);
 	return 0;
 }
 
@@ -351,8 +349,7 @@ static int check_given(const struct control_method *method, json_t *params, stru
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(params, name, value)
-	{
+	json_object_foreach(params, name, value) {
 		const struct control_member *member = control_param_of(method, name);
 		int r = member ? check_member(member, value, err) : unknown(method, name, err);
 

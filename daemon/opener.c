@@ -35,10 +35,11 @@ static struct rbd_client_option *list_options(const struct map_request *request,
 
 	if (!list)
 		return NULL;
-	json_object_foreach(options, key, value) if (!json_object_get(settings, key))
+	json_object_foreach(options, key, value)
+		if (!json_object_get(settings, key))
+			list[count++] = (struct rbd_client_option){ key, json_string_value(value) };
+	json_object_foreach(settings, key, value)
 		list[count++] = (struct rbd_client_option){ key, json_string_value(value) };
-	json_object_foreach(settings, key, value) list[count++] =
-		(struct rbd_client_option){ key, json_string_value(value) };
 	if (request->io_timeout)
 		list[count++] = (struct rbd_client_option){ "rados_osd_op_timeout", seconds };
 	*ret_count = count;

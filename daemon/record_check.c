@@ -92,8 +92,7 @@ static int check_options(const json_t *access, const char *member, struct error 
 
 	if (options && !json_is_object(options))
 		return error_set(err, -EINVAL, "has \"%s\" that are none", member);
-	json_object_foreach(options, name, value)
-	{
+	json_object_foreach(options, name, value) {
 		if (!json_is_string(value))
 			return error_set(err, -EINVAL, "has \"%s\" that are none", member);
 	}

@@ -21,8 +21,7 @@ static int merge(json_t *now, json_t *changes, json_t **ret, struct error *err)
 
 	if (!merged)
 		return error_set(err, -ENOMEM, "Out of memory.");
-	json_object_foreach(changes, key, value)
-	{
+	json_object_foreach(changes, key, value) {
 		if (*json_string_value(value))
 			json_object_set(merged, key, value);
 		else
@@ -66,8 +65,7 @@ static int check(json_t *settings, struct error *err)
 	json_t *value;
 	int r;
 
-	json_object_foreach(settings, key, value)
-	{
+	json_object_foreach(settings, key, value) {
 		r = check_one(key, value, err);
 		if (r == 0)
 			r = check_burst(settings, key, value, err);

@@ -213,8 +213,7 @@ static void print_states(struct devices *devices, FILE *out)
 	size_t i;
 
 	print_gauge_head("urbd_device_state", "1: the state of a device.", out);
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		bool stalled = json_is_true(json_object_get(row, "stalled"));
 
 		if (!*json_string_value(json_object_get(row, "device")))
@@ -234,8 +233,7 @@ static void print_clients(struct exports *exports, FILE *out)
 	size_t i;
 
 	print_gauge_head("urbd_export_clients", "Connections that use an export.", out);
-	json_array_foreach(rows, i, row)
-	{
+	json_array_foreach(rows, i, row) {
 		print_row_labels(row, "urbd_export_clients", out);
 		fprintf(out, "} %" JSON_INTEGER_FORMAT "\n",
 			json_integer_value(json_object_get(row, "clients")));

@@ -133,9 +133,9 @@ int daemon_image_of(const char *socket, const char *device, struct timespec dead
 	r = list(socket, deadline, &result, err);
 	if (r < 0)
 		return r;
-	json_array_foreach(json_object_get(result, "devices"), i,
-			   entry) if (strcmp(text_at(entry, "device"), device) == 0 &&
-				      is_whole_image(entry)) return copy_image(entry, ret, err);
+	json_array_foreach(json_object_get(result, "devices"), i, entry)
+		if (strcmp(text_at(entry, "device"), device) == 0 && is_whole_image(entry))
+			return copy_image(entry, ret, err);
 	return error_set(err, -ENXIO, "urbd serves no image at %s", device);
 }
 
@@ -158,8 +158,7 @@ int daemon_device_of(const char *socket, const struct daemon_image *image, struc
 	r = list(socket, deadline, &result, err);
 	if (r < 0)
 		return r;
-	json_array_foreach(json_object_get(result, "devices"), i, entry)
-	{
+	json_array_foreach(json_object_get(result, "devices"), i, entry) {
 		if (!is_image(entry, image))
 			continue;
 		if (found)

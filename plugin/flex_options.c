@@ -42,9 +42,12 @@ static int check_strings(json_t *options, struct error *err)
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(options, name, value) if (!json_is_string(value)) return error_set(
-		err, -EINVAL, "option \"%.64s\" is no string; FlexVolume options are strings",
-		name);
+	json_object_foreach(options, name, value)
+		if (!json_is_string(value))
+			return error_set(
+				err, -EINVAL,
+				"option \"%.64s\" is no string; FlexVolume options are strings",
+				name);
 	return 0;
 }
 
@@ -53,8 +56,7 @@ static int set_own_fields(struct volume_spec *spec, json_t *options, struct erro
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(options, name, value)
-	{
+	json_object_foreach(options, name, value) {
 		int r;
 
 		if (starts_with(name, KUBELET_PREFIX))
@@ -92,8 +94,7 @@ static int set_secret(struct volume_spec *spec, json_t *options, struct error *e
 	unsigned found = 0;
 	json_t *value;
 
-	json_object_foreach(options, name, value)
-	{
+	json_object_foreach(options, name, value) {
 		if (!starts_with(name, SECRET_PREFIX))
 			continue;
 		found++;

@@ -79,8 +79,7 @@ static const json_t *find_named(const char *file, const json_t *volumes, const c
 	const json_t *volume;
 	size_t i;
 
-	json_array_foreach(volumes, i, volume)
-	{
+	json_array_foreach(volumes, i, volume) {
 		const char *found = text_at(volume, "name");
 
 		if (!found || strcmp(found, name) != 0)
@@ -103,8 +102,7 @@ static const json_t *find_only(const char *file, const json_t *volumes, struct e
 	const json_t *volume, *found = NULL;
 	size_t i;
 
-	json_array_foreach(volumes, i, volume)
-	{
+	json_array_foreach(volumes, i, volume) {
 		if (!json_object_get(volume, "rbd"))
 			continue;
 		if (found) {
@@ -149,8 +147,7 @@ static int set_monitors(const json_t *list, struct volume_spec *spec, struct err
 	if (!json_is_array(list))
 		return error_set(err, -EINVAL,
 				 "monitors must be a list of strings: [\"10.0.0.1:6789\"]");
-	json_array_foreach(list, i, monitor)
-	{
+	json_array_foreach(list, i, monitor) {
 		const char *text = json_string_value(monitor);
 
 		if (!text)
@@ -208,10 +205,9 @@ static int read_rbd(const char *file, const json_t *source, struct pod_volume *v
 			err, -EINVAL,
 			"%s: volume \"%s\": rbd must be an object with monitors, image and more",
 			file, volume->name);
-	json_object_foreach((json_t *)source, name,
-			    value) if (set_member(volume, name, value, err) <
-				       0) return error_prefix(err, "%s: volume \"%s\": ", file,
-							      volume->name);
+	json_object_foreach((json_t *)source, name, value)
+		if (set_member(volume, name, value, err) < 0)
+			return error_prefix(err, "%s: volume \"%s\": ", file, volume->name);
 	return 0;
 }
 

@@ -118,8 +118,9 @@ static void wrong_types_are_refused(const struct control_method *method,
 	json_t *values = object("['text', 17, 1.5, true, null, {}, []]"), *value;
 	size_t i;
 
-	json_array_foreach(values, i, value) if (!type_fits(member, value))
-		refuse_value(method, member, value);
+	json_array_foreach(values, i, value)
+		if (!type_fits(member, value))
+			refuse_value(method, member, value);
 	json_decref(values);
 }
 

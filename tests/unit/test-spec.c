@@ -20,8 +20,7 @@ static void expect(const char *text, const char *expected)
 
 	if (spec_parse(text, &spec, &err) < 0)
 		fail_msg("%s: %s", text, err.text);
-	json_object_foreach(spec, name, value)
-	{
+	json_object_foreach(spec, name, value) {
 		size_t at = strlen(members);
 
 		if (json_is_integer(value))
