@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "common/parse.h"
@@ -147,31 +148,86 @@ static enum options_result usage(const char *complaint)
 	return OPTIONS_USAGE;
 }
 
-static enum options_result take_limit(int option, struct export_limits *limits)
+/* Options that are taken as they are. */
+static const struct text_option {
+	int option;
+	size_t member; /* its place in struct daemon_options: a const char * */
+} text_options[] = {
+	{ OPT_GROUP, offsetof(struct daemon_options, group) },
+	{ OPT_STATE_DIR, offsetof(struct daemon_options, state_dir) },
+	{ OPT_LISTEN, offsetof(struct daemon_options, listen) },
+	{ OPT_TLS_CERTIFICATES, offsetof(struct daemon_options, tls_certificates) },
+	{ OPT_TLS_KEYS, offsetof(struct daemon_options, tls_keys) },
+	{ OPT_METRICS, offsetof(struct daemon_options, metrics) },
+};
+
+/* Options that are numbers within bounds. */
+static const struct number_option {
+	int option;
+	unsigned min, max;
+	size_t member; /* its place in struct daemon_options: an unsigned */
+	const char *usage;
+} number_options[] = {
+	{ OPT_QUEUES, 1, QUEUES_MAX, offsetof(struct daemon_options, queues),
+	  "--queues takes a number from 1 to 64." },
+	{ OPT_BUSY_POLL, 0, BUSY_POLL_MAX, offsetof(struct daemon_options, busy_poll),
+	  "--busy-poll takes a number of microseconds from 0 to 10000." },
+	{ OPT_TRIM, 0, TRIM_MAX, offsetof(struct daemon_options, trim),
+	  "--trim takes a number of seconds from 0 to 86400." },
+	{ OPT_DRAIN_TIMEOUT, 1, DRAIN_TIMEOUT_MAX, offsetof(struct daemon_options, drain_timeout),
+	  "--drain-timeout takes a number of seconds from 1 to 3600." },
+	{ OPT_EXPORT_CONNECTIONS, 1, EXPORT_CONNECTIONS_MAX,
+	  offsetof(struct daemon_options, limits.max_connections),
+	  "--export-connections takes a number from 1 to 65536." },
+	{ OPT_EXPORT_HANDSHAKE, 1, EXPORT_HANDSHAKE_MAX,
+	  offsetof(struct daemon_options, limits.handshake_seconds),
+	  "--export-handshake takes a number of seconds from 1 to 3600." },
+};
+
+static bool take_text(int option, struct daemon_options *options)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(text_options); i++)
+		if (text_options[i].option == option) {
+			*(const char **)((char *)options + text_options[i].member) = optarg;
+			return true;
+		}
+	return false;
+}
+
+static const struct number_option *find_number(int option)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(number_options); i++)
+		if (number_options[i].option == option)
+			return &number_options[i];
+	return NULL;
+}
+
+static enum options_result take_number(const struct number_option *number,
+				       struct daemon_options *options)
+{
+	unsigned *member = (unsigned *)((char *)options + number->member);
+
+	if (parse_unsigned(optarg, number->min, number->max, member) < 0)
+		return usage(number->usage);
+	return OPTIONS_RUN;
+}
+
+static enum options_result take_request_size(struct export_limits *limits)
 {
 	uint64_t size = 0;
 
-	switch (option) {
-	case OPT_EXPORT_CONNECTIONS:
-		if (parse_unsigned(optarg, 1, EXPORT_CONNECTIONS_MAX, &limits->max_connections) < 0)
-			return usage("--export-connections takes a number from 1 to 65536.");
-		return OPTIONS_RUN;
-	case OPT_EXPORT_HANDSHAKE:
-		if (parse_unsigned(optarg, 1, EXPORT_HANDSHAKE_MAX, &limits->handshake_seconds) < 0)
-			return usage(
-				"--export-handshake takes a number of seconds from 1 to 3600.");
-		return OPTIONS_RUN;
-	case OPT_EXPORT_REQUEST:
-		if (parse_size(optarg, &size) < 0 || size < EXPORT_REQUEST_MIN ||
-		    size > EXPORT_REQUEST_MAX)
-			return usage("--export-request takes a size from 1M to 32M.");
-		limits->max_request = (unsigned)size;
-		return OPTIONS_RUN;
-	default: /* what is too little is seen when the number of queues is known */
-		if (parse_size(optarg, &limits->memory) < 0 || limits->memory == 0)
-			return usage("--export-memory takes a size, as in 512M.");
-		return OPTIONS_RUN;
-	}
+	if (parse_size(optarg, &size) < 0 || size < EXPORT_REQUEST_MIN || size > EXPORT_REQUEST_MAX)
+		return usage("--export-request takes a size from 1M to 32M.");
+	limits->max_request = (unsigned)size;
+	return OPTIONS_RUN;
+}
+
+/* What is too little is seen when the number of queues is known. */
+static enum options_result take_memory(struct export_limits *limits)
+{
+	if (parse_size(optarg, &limits->memory) < 0 || limits->memory == 0)
+		return usage("--export-memory takes a size, as in 512M.");
+	return OPTIONS_RUN;
 }
 
 /* Each queue has its share, and must have room for a request. */
@@ -188,7 +244,8 @@ static enum options_result complete_limits(struct daemon_options *options)
 	return OPTIONS_RUN;
 }
 
-static enum options_result take_option(int option, struct daemon_options *options)
+/* Those that are neither text nor a number. */
+static enum options_result take_other(int option, struct daemon_options *options)
 {
 	switch (option) {
 	case OPT_SOCKET:
@@ -196,49 +253,14 @@ static enum options_result take_option(int option, struct daemon_options *option
 			return usage("--socket takes a path.");
 		options->socket_path = optarg;
 		return OPTIONS_RUN;
-	case OPT_GROUP:
-		options->group = optarg;
-		return OPTIONS_RUN;
-	case OPT_STATE_DIR:
-		options->state_dir = optarg;
-		return OPTIONS_RUN;
-	case OPT_QUEUES:
-		if (parse_unsigned(optarg, 1, QUEUES_MAX, &options->queues) < 0)
-			return usage("--queues takes a number from 1 to 64.");
-		return OPTIONS_RUN;
 	case OPT_QUEUE_CPUS:
 		if (parse_cpus(optarg, &options->queue_cpus) < 0)
 			return usage("--queue-cpus takes numbers of CPUs, as in 0-3,8.");
 		return OPTIONS_RUN;
-	case OPT_BUSY_POLL:
-		if (parse_unsigned(optarg, 0, BUSY_POLL_MAX, &options->busy_poll) < 0)
-			return usage("--busy-poll takes a number of microseconds from 0 to 10000.");
-		return OPTIONS_RUN;
-	case OPT_TRIM:
-		if (parse_unsigned(optarg, 0, TRIM_MAX, &options->trim) < 0)
-			return usage("--trim takes a number of seconds from 0 to 86400.");
-		return OPTIONS_RUN;
-	case OPT_DRAIN_TIMEOUT:
-		if (parse_unsigned(optarg, 1, DRAIN_TIMEOUT_MAX, &options->drain_timeout) < 0)
-			return usage("--drain-timeout takes a number of seconds from 1 to 3600.");
-		return OPTIONS_RUN;
-	case OPT_LISTEN:
-		options->listen = optarg;
-		return OPTIONS_RUN;
-	case OPT_TLS_CERTIFICATES:
-		options->tls_certificates = optarg;
-		return OPTIONS_RUN;
-	case OPT_TLS_KEYS:
-		options->tls_keys = optarg;
-		return OPTIONS_RUN;
-	case OPT_EXPORT_CONNECTIONS:
-	case OPT_EXPORT_HANDSHAKE:
 	case OPT_EXPORT_REQUEST:
+		return take_request_size(&options->limits);
 	case OPT_EXPORT_MEMORY:
-		return take_limit(option, &options->limits);
-	case OPT_METRICS:
-		options->metrics = optarg;
-		return OPTIONS_RUN;
+		return take_memory(&options->limits);
 	case OPT_DEBUG:
 		options->debug = true;
 		return OPTIONS_RUN;
@@ -255,6 +277,15 @@ static enum options_result take_option(int option, struct daemon_options *option
 		fputs("Try 'urbdd --help'.\n", stderr);
 		return OPTIONS_USAGE;
 	}
+}
+
+static enum options_result take_option(int option, struct daemon_options *options)
+{
+	const struct number_option *number = find_number(option);
+
+	if (number)
+		return take_number(number, options);
+	return take_text(option, options) ? OPTIONS_RUN : take_other(option, options);
 }
 
 enum options_result daemon_options_parse(int argc, char **argv, struct daemon_options *ret)
