@@ -76,6 +76,11 @@ require_program() { # PROGRAM PACKAGE
 	command -v "$1" >/dev/null || skip_all "missing package $2 ($1)"
 }
 
+require_python() { # MODULE PACKAGE: sets `python3`: another one on the PATH may lack the module
+	python3=/usr/bin/python3
+	$python3 -c "import $1" 2>/dev/null || skip_all "missing package $2"
+}
+
 # The command's output appears only when it is of interest. Sets `output` and `status`.
 run() {
 	status=0
@@ -202,6 +207,13 @@ in_guest() {
 	"$lab/with-kernel" "${options[@]}" "$@" || code=$?
 	end_process "$server"
 	return "$code"
+}
+
+# Of a daemon that was just started: it answers, or the suite ends here.
+await_daemon() { # NAME LOG URBD...: the command that asks it
+	eventually 120 "${@:3}" version >/dev/null 2>&1 && return
+	not_ok "$1" "$(<"$2")"
+	exit 1
 }
 
 end_process() { # PID of a child; gone already is as good

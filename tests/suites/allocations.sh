@@ -3,8 +3,7 @@
 # limit: 200
 . "$(dirname "$0")/../lib.sh"
 require_program ceph-osd ceph-osd
-python3=/usr/bin/python3
-$python3 -c 'import nbd' 2>/dev/null || skip_all "missing package python3-libnbd"
+require_python nbd python3-libnbd
 
 urbd=$build/cli/urbd
 export URBD_SOCKET=$TEST_DIR/ctl
@@ -19,10 +18,7 @@ COUNT_ALLOCATIONS=$counter LD_PRELOAD=$build/tests/tools/count-allocations.so \
 	"$build/daemon/urbdd" --state-dir "$TEST_DIR/state" --queues 2 2>"$TEST_DIR/log" &
 daemon=$!
 on_exit bash -c "kill -KILL $daemon 2>/dev/null || true"
-eventually 60 "$urbd" version >/dev/null 2>&1 || {
-	not_ok "the daemon starts" "$(<"$TEST_DIR/log")"
-	exit 1
-}
+await_daemon "the daemon starts" "$TEST_DIR/log" "$urbd"
 
 export_of() { # IMAGE [OPTION...]
 	timeout 60 "$urbd" export --listen "unix:$TEST_DIR/nbd" "$@"

@@ -5,8 +5,7 @@
 require_program valgrind valgrind
 require_program strace strace
 require_program fio fio
-python3=/usr/bin/python3 # another one on the PATH may lack the bindings
-$python3 -c 'import rbd' 2>/dev/null || skip_all "missing package python3-rbd"
+require_python rbd python3-rbd
 
 # The table. What tests/bench/costs counted when the bound was set, and the bound, 10 to 25 % above it;
 # where the machine's scheduling has a say, as high as a request at a time. A change that makes a

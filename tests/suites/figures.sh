@@ -5,8 +5,7 @@
 require_program qemu-io qemu-utils
 require_program curl curl
 require_program fio fio
-python3=/usr/bin/python3 # another one on the PATH may lack the client library
-$python3 -c 'import prometheus_client.parser' 2>/dev/null || skip_all "missing package python3-prometheus-client"
+require_python prometheus_client.parser python3-prometheus-client
 
 urbd=$build/cli/urbd
 export URBD_SOCKET=$TEST_DIR/ctl
@@ -16,10 +15,7 @@ start_daemon() { # OPTION...
 	"$build/daemon/urbdd" --state-dir "$TEST_DIR/state" --queues 2 --listen "unix:$TEST_DIR/nbd" "$@" \
 		>"$TEST_DIR/urbdd.log" 2>&1 &
 	daemon=$!
-	eventually 20 "$urbd" version >/dev/null 2>&1 || {
-		not_ok "the daemon starts" "$(<"$TEST_DIR/urbdd.log")"
-		exit 1
-	}
+	await_daemon "the daemon starts" "$TEST_DIR/urbdd.log" "$urbd"
 }
 
 io() { # NAME COMMAND...: qemu-io's commands on the export

@@ -4,8 +4,7 @@
 . "$(dirname "$0")/../lib.sh"
 require_program ceph-osd ceph-osd
 require_program fio fio
-python3=/usr/bin/python3 # another one on the PATH may lack libnbd
-$python3 -c 'import nbd' 2>/dev/null || skip_all "missing package python3-libnbd"
+require_python nbd python3-libnbd
 
 urbd=$build/cli/urbd
 export URBD_SOCKET=$TEST_DIR/ctl
@@ -14,10 +13,7 @@ start_daemon() { # OPTION...
 	"$build/daemon/urbdd" --state-dir "$TEST_DIR/state" --listen "unix:$TEST_DIR/nbd" "$@" \
 		>"$TEST_DIR/urbdd.log" 2>&1 &
 	daemon=$!
-	eventually 60 "$urbd" version >/dev/null 2>&1 || {
-		not_ok "the daemon starts" "$(<"$TEST_DIR/urbdd.log")"
-		exit 1
-	}
+	await_daemon "the daemon starts" "$TEST_DIR/urbdd.log" "$urbd"
 }
 
 stop_daemon() {

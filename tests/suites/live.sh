@@ -19,10 +19,7 @@ start_daemon() {
 	"$build/daemon/urbdd" --state-dir "$TEST_DIR/state" --queues 1 2>>"$TEST_DIR/log" &
 	daemon=$!
 	on_exit bash -c "kill -KILL $daemon 2>/dev/null || true"
-	eventually 20 "$urbd" version >/dev/null 2>&1 || {
-		not_ok "the daemon starts" "$(<"$TEST_DIR/log")"
-		exit 1
-	}
+	await_daemon "the daemon starts" "$TEST_DIR/log" "$urbd"
 }
 
 stop_daemon() { # NAME

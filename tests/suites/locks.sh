@@ -16,10 +16,7 @@ start_daemon() { # NAME
 		2>>"$TEST_DIR/$1.log" &
 	pid_of[$1]=$!
 	on_exit end_process $!
-	eventually 20 urbd_at "$1" version >/dev/null 2>&1 || {
-		not_ok "daemon $1 starts" "$(<"$TEST_DIR/$1.log")"
-		exit 1
-	}
+	await_daemon "daemon $1 starts" "$TEST_DIR/$1.log" urbd_at "$1"
 }
 
 urbd_at() { # DAEMON ARGUMENT...

@@ -5,8 +5,7 @@
 require_program nbdcopy libnbd-bin
 require_program qemu-io qemu-utils
 require_program certtool gnutls-bin
-python3=/usr/bin/python3 # another one on the PATH may lack libnbd
-$python3 -c 'import nbd' 2>/dev/null || skip_all "missing package python3-libnbd"
+require_python nbd python3-libnbd
 
 urbd=$build/cli/urbd
 export URBD_SOCKET=$TEST_DIR/ctl
@@ -16,10 +15,7 @@ start_daemon() { # OPTION...
 		>"$TEST_DIR/urbdd.log" 2>&1 &
 	daemon=$!
 	on_exit end_process "$daemon"
-	eventually 120 "$urbd" version >/dev/null 2>&1 || {
-		not_ok "the daemon starts" "$(<"$TEST_DIR/urbdd.log")"
-		exit 1
-	}
+	await_daemon "the daemon starts" "$TEST_DIR/urbdd.log" "$urbd"
 }
 
 near_cluster_forever() {

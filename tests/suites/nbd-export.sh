@@ -5,8 +5,7 @@
 require_program nbdcopy libnbd-bin
 require_program qemu-img qemu-utils
 require_program certtool gnutls-bin
-python3=/usr/bin/python3 # another one on the PATH may lack libnbd
-$python3 -c 'import nbd' 2>/dev/null || skip_all "missing package python3-libnbd"
+require_python nbd python3-libnbd
 
 server='' socket='' uri=''
 
