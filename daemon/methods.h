@@ -16,6 +16,9 @@ struct methods {
 	struct queues *queues;
 };
 
-/* For server_config.call; @data is a struct methods. */
+/*
+ * For server_config.call; @data is a struct methods. On the thread of the connection, which it may
+ * block. *ret_result is the caller's. 0, or a negative errno with a sentence.
+ */
 int methods_call(void *data, const struct reporter *reporter, const char *method, json_t *params,
 		 json_t **ret_result, struct error *err);

@@ -8,7 +8,7 @@
 
 #include "common/error.h"
 
-/* The value of an option, whichever level decides. False: unknown. */
+/* The value of an option, whichever level decides. False: unknown, or it cannot be had. */
 bool rbd_effective_option(rbd_image_t image, const char *key, char *value, size_t size);
 
 /*

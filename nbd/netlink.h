@@ -1,7 +1,8 @@
 /*
  * The commands of the kernel's NBD driver over generic netlink (include/uapi/linux/nbd-netlink.h,
  * drivers/block/nbd.c). The kernel carries a command out while it is being sent, so all of these
- * block. Any thread.
+ * block. Any thread but a queue's. They return 0 or a negative errno with a sentence, where nothing
+ * else is said.
  */
 #pragma once
 

@@ -7,7 +7,7 @@
 #include "common/error.h"
 #include "core/frontend.h"
 
-/* The frontend's ops of these names. Of a mark, the driver keeps the owner. */
+/* The frontend's ops of these names, see core/frontend.h. Of a mark, the driver keeps the owner. */
 bool ublk_orphan(int number);
 int ublk_look(int number, const struct frontend_mark *mark, struct error *err);
 int ublk_discard(int number, const struct frontend_mark *mark, struct error *err);
