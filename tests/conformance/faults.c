@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "image/fault.h"
 #include "tests/conformance/checks.h"
@@ -113,12 +112,10 @@ static void ranges_and_counts_bound_a_rule(struct test *test)
 
 static double timed_op(struct test *test, enum request_op op, int code)
 {
-	struct timespec start, end;
+	struct timespec start = monotonic_now();
 
-	clock_gettime(CLOCK_MONOTONIC, &start);
 	expect_op(test, op, 0, code);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	return (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
+	return seconds_since(&start);
 }
 
 static void delays_delay(struct test *test)

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define SHOWN_FAILURES 8
 
@@ -27,18 +26,24 @@ void fail(const char *fmt, ...)
 	printf("    %s\n", text);
 }
 
+double seconds_since(const struct timespec *start)
+{
+	struct timespec now = monotonic_now();
+
+	return (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) / 1e9;
+}
+
 void run_check(struct test *test, const struct check *check)
 {
-	struct timespec start, end;
+	struct timespec start = monotonic_now();
+	double took;
 
 	atomic_store(&failures, 0);
-	clock_gettime(CLOCK_MONOTONIC, &start);
 	check->run(test);
-	clock_gettime(CLOCK_MONOTONIC, &end);
+	took = seconds_since(&start);
 	if (failures)
 		failed++;
-	printf("%s %s (%.2f s)\n", failures ? "not ok" : "ok", check->name,
-	       (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9);
+	printf("%s %s (%.2f s)\n", failures ? "not ok" : "ok", check->name, took);
 	fflush(stdout);
 }
 

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/deadline.h"
 #include "common/error.h"
 #include "core/image.h"
 #include "core/queue.h"
@@ -39,6 +40,9 @@ struct check {
 };
 
 /* Runs a check and prints its outcome. */
+/* Of monotonic_now(). */
+double seconds_since(const struct timespec *start);
+
 void run_check(struct test *test, const struct check *check);
 unsigned failed_checks(void);
 
