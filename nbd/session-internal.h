@@ -10,14 +10,15 @@
 /* Option data of more than this is skipped and answered with TOO_BIG. */
 #define OPTION_DATA_MAX 12288
 
-/* Room for one option, which is more than transmission uses. */
-#define INPUT_SIZE (NBD_OPTION_SIZE + OPTION_DATA_MAX)
-
 /*
  * Bytes received at once while request headers are expected. Many headers fit, and little of a
- * write's payload has to be copied out.
+ * write's payload has to be copied out of them. After a small write many small ones fit, since the
+ * copy of a payload of up to INPUT_COPIED costs less than a receive of its own.
  */
-#define INPUT_BULK 1024
+#define INPUT_BULK   1024
+#define INPUT_SIZE   (72 * 1024)
+#define INPUT_COPIED (16 * 1024)
+_Static_assert(INPUT_SIZE >= NBD_OPTION_SIZE + OPTION_DATA_MAX, "an option must have room");
 
 /* Room for the replies to one option; only LIST can need more, and goes on when it was sent. */
 #define OUTPUT_SIZE 16384
@@ -105,6 +106,7 @@ struct nbd_session {
 	atomic_uint in_flight;
 	struct slot *free;    /* last in, first out: warm buffers first */
 	struct slot *current; /* being received */
+	bool small_writes;    /* the last write was one, so more of them may come at once */
 	struct slots again;   /* to be submitted once more */
 	struct slots output;
 	size_t output_sent; /* bytes of the first one */

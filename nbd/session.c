@@ -102,6 +102,11 @@ static struct iovec input_room(struct nbd_session *session, unsigned limit)
 	return (struct iovec){ session->in + session->in_end, limit - session->in_end };
 }
 
+static unsigned requests_at_once(const struct nbd_session *session)
+{
+	return session->small_writes ? INPUT_SIZE : INPUT_BULK;
+}
+
 unsigned nbd_session_window(struct nbd_session *session, struct iovec window[2])
 {
 	switch (session->state) {
@@ -116,11 +121,11 @@ unsigned nbd_session_window(struct nbd_session *session, struct iovec window[2])
 	case STATE_REQUEST:
 		if (!session->free)
 			return 0;
-		window[0] = input_room(session, INPUT_BULK);
+		window[0] = input_room(session, requests_at_once(session));
 		return window[0].iov_len > 0;
 	case STATE_PAYLOAD:
 		window[0] = transmission_payload_room(session->current);
-		window[1] = input_room(session, INPUT_BULK);
+		window[1] = input_room(session, requests_at_once(session));
 		return 2;
 	case STATE_LIST:
 	case STATE_TLS:

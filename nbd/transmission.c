@@ -470,6 +470,8 @@ static void begin(struct nbd_session *session, const uint8_t *header, struct slo
 	session->current = slot;
 	parse(slot, header);
 	fill(slot);
+	if (has_payload(slot))
+		session->small_writes = slot->length <= INPUT_COPIED;
 	if (has_payload(slot) && slot->length > NBD_PAYLOAD_DEFAULT) {
 		session->current = NULL;
 		free_slot(slot);

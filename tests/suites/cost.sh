@@ -11,32 +11,33 @@ require_python rbd python3-rbd
 # where the machine's scheduling has a say, as high as a request at a time. A change that makes a
 # request cheaper lowers the bound; one that makes it dearer than this says why in its commit, and raises
 # it. All for 4 KiB: d1 one at a time, b32 in batches of 32, fio32 fio with 32 in flight. What the daemon
-# copies at its start is spread over the few requests under valgrind: with RBD, 70 bytes.
+# copies at its start is spread over the few requests under valgrind: with RBD, 70 bytes. A batch of writes
+# is five pieces in the socket, which the server may come to see one by one.
 #
 #   count                         measured  bound
 bounds='
     null-read-d1-calls               1.001     1.1
     null-read-b32-calls              0.032    0.04
     null-read-fio32-calls            0.835     1.1
-    null-write-d1-calls              2.001     2.2
-    null-write-b32-calls             1.032     1.2
-    null-write-fio32-calls           1.109     2.2
+    null-write-d1-calls              1.001     1.1
+    null-write-b32-calls             0.064    0.2 
+    null-write-fio32-calls           0.497     1.5
     null-read-d1-switches            1.076     1.5
     null-read-b32-switches           0.032     0.1
     null-read-fio32-switches         0.677     1.5
     null-write-d1-switches           1.188     1.5
     null-write-b32-switches          0.058     0.3
     null-write-fio32-switches        0.239     1.5
-    null-read-d1-instructions     1465        1700
+    null-read-d1-instructions     1465        1850
     null-read-b32-instructions     724         850
-    null-write-d1-instructions    2135        2450
-    null-write-b32-instructions   1607        1850
+    null-write-d1-instructions    1786        2200
+    null-write-b32-instructions    846        1000
     rbd-read-d1-instructions      2033        2350
-    rbd-write-d1-instructions     2830        3250
+    rbd-write-d1-instructions     2123        2600
     null-read-d1-copied              2           3
-    null-write-d1-copied           998        1150
+    null-write-d1-copied          4097        4300
     rbd-read-d1-copied              70          85
-    rbd-write-d1-copied           1066        1250
+    rbd-write-d1-copied           4166        4300
 '
 images=256 # on one daemon
 few=64     # from here on the client pool is full: nothing grows any more
