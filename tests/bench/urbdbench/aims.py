@@ -50,12 +50,20 @@ def depth_one(figures, kind):
                    "a round trip of the socket", ours / (1.15 * direct + min(trips)), 1)
 
 
+def to_null_peers(figures, workload, what):
+    return [r for r in (figures.ratio("urbd-null", peer, workload, what)
+                        for peer in ("nbdkit-null", "qemu-null")) if r]
+
+
 def sockets_null(figures):
+    points = {"d1": "depth 1", "d1-one-cpu": "depth 1, both on one CPU", "d1-two-cpus": "depth 1, each on its own CPU",
+              "d8": "depth 8", "d32": "depth 32", "d8-jobs4": "4 connections, depth 8"}
     for kind in ("read", "write"):
-        ratios = [r for r in (figures.ratio("urbd-null", peer, f"{kind}-4k-d32", "cpu")
-                              for peer in ("nbdkit-null", "qemu-null")) if r]
         yield at_most(f"null export, 4 KiB {kind}, depth 32: server CPU to the better peer's",
-                      max(ratios, default=None), 0.75)
+                      max(to_null_peers(figures, f"{kind}-4k-d32", "cpu"), default=None), 0.75)
+        for name, text in points.items():
+            yield at_least(f"null export, 4 KiB {kind}, {text}: IOPS to the better peer's",
+                           min(to_null_peers(figures, f"{kind}-4k-{name}", "iops"), default=None), 1)
 
 
 def devices(figures):

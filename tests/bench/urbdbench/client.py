@@ -1,4 +1,5 @@
 """Runs one workload on one target, and says what came of it."""
+import contextlib
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ def run_fio(target, workload, setup):
     command = ["fio", "--output-format=json", "--unified_rw_reporting=1", "--group_reporting", "--thread",
                "--time_based", f"--runtime={setup.seconds}", "--percentile_list=50:99:99.9",
                f"--size={setup.image_mib}M", "--norandommap", "--randrepeat=0"] + workload.fio()
+    if workload.cpus:
+        command += [f"--cpus_allowed={workload.cpus[1]}"]
     for index in range(workload.images):
         command += [f"--name=image{index}"] + target.fio(index)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -43,7 +46,8 @@ def sample(target, workload, setup):
     pids = target.pids()
     server, machine, switches = procfs.cpu_seconds(pids), procfs.machine_seconds(), procfs.switches(pids)
     client = children_seconds()
-    result = target.run(workload) if hasattr(target, "run") else result_of_fio(run_fio(target, workload, setup))
+    with procfs.on_cpus(pids, workload.cpus[:1]) if workload.cpus else contextlib.nullcontext():
+        result = target.run(workload) if hasattr(target, "run") else result_of_fio(run_fio(target, workload, setup))
     requests = max(result["requests"], 1)
     if target.client_serves:
         server_cpu = result.pop("cpu_seconds", None) or children_seconds() - client

@@ -1,4 +1,5 @@
 """What the machine says of processes. A group of processes is a list of pids."""
+import contextlib
 import dataclasses
 import os
 
@@ -37,6 +38,23 @@ def switches(pids):
                 continue
             total += sum(int(line.split()[1]) for line in status.splitlines() if "_ctxt_switches" in line)
     return total
+
+
+def tasks(pids):
+    return [int(task) for pid in pids for task in os.listdir(f"/proc/{pid}/task")]
+
+
+@contextlib.contextmanager
+def on_cpus(pids, cpus):
+    """Keeps all threads of them, and those that they start meanwhile, on these CPUs."""
+    before = os.sched_getaffinity(0)
+    try:
+        for task in tasks(pids):
+            os.sched_setaffinity(task, cpus)
+        yield
+    finally:
+        for task in tasks(pids):
+            os.sched_setaffinity(task, before)
 
 
 @dataclasses.dataclass

@@ -78,7 +78,12 @@ class Target:
         return process
 
     def can(self, workload):
-        """Several clients of one image that are no clients of one server pass its lock to and fro."""
+        """
+        Several clients of one image that are no clients of one server pass its lock to and fro. CPUs
+        are chosen where the server is one process that waits for the client alone.
+        """
+        if workload.cpus:
+            return self.group == "sockets-null" and max(workload.cpus) < os.cpu_count()
         return not (self.client_serves and workload.jobs > 1)
 
     def prepare(self):

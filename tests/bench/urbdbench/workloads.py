@@ -11,6 +11,7 @@ class Workload:
     jobs: int = 1    # clients of each image
     images: int = 1
     fsync: bool = False
+    cpus: tuple = ()  # of the server and of the client; (): wherever the scheduler puts them
 
     def fio(self):
         """fio's options for each job."""
@@ -28,6 +29,9 @@ def everything():
     kinds = [("read", "randread"), ("write", "randwrite"), ("mixed", "randrw")]
     yield from (Workload(f"{kind}-4k-d{depth}", pattern, depth=depth)
                 for kind, pattern in kinds for depth in (1, 8, 32))
+    # One request at a time is a matter of who is woken where, so also with that decided.
+    yield from (Workload(f"{kind}-4k-d1-{name}", pattern, cpus=cpus)
+                for kind, pattern in kinds[:2] for name, cpus in (("one-cpu", (0, 0)), ("two-cpus", (0, 1))))
     yield Workload("read-4k-d16", "randread", depth=16)
     yield from (Workload(f"seq{kind}-{name}-d8", kind, block=block, depth=8)
                 for name, block in (("128k", 128 << 10), ("1m", 1 << 20)) for kind in ("read", "write"))
