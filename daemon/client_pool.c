@@ -158,7 +158,11 @@ static void pooled_free(struct pooled_client *client)
 	free(client);
 }
 
-/* The least loaded one of @config, or NULL where another connection may and should be made. */
+/*
+ * The least loaded one of @config, or NULL where another connection may be made. One that is made
+ * before any is shared keeps images out of each other's way: a small request waits behind all that
+ * is under way in its socket, and storage shares its time out by connection.
+ */
 static struct pooled_client *choose(struct client_pool *pool,
 				    const struct rbd_client_config *config,
 				    struct client_policy policy)
@@ -177,9 +181,7 @@ static struct pooled_client *choose(struct client_pool *pool,
 		if (!best || client->users < best->users)
 			best = client;
 	}
-	if (best && best->users >= CLIENT_POOL_IMAGES_PER && count < policy.max)
-		return NULL;
-	return best;
+	return count < policy.max ? NULL : best;
 }
 
 /* Without the lock: the pool's thread, which alone disconnects. */

@@ -17,16 +17,15 @@ struct client_pool;
 struct pooled_client; /* one connection; each get counts as one image on it */
 
 /*
- * How a device's client is shared: "shared" is one connection for all, "pool:N" up to N of them,
- * which grow with load, "isolated" one of its own.
+ * How a device's client is shared: "shared" is one connection for all, "pool:N" one for each of
+ * the first N and those shared evenly by what follows, "isolated" one of its own.
  */
 struct client_policy {
 	bool isolated;
 	unsigned max; /* connections of one key */
 };
 
-#define CLIENT_POLICY_DEFAULT  ((struct client_policy){ .max = CONTROL_CLIENTS_DEFAULT })
-#define CLIENT_POOL_IMAGES_PER 8 /* images on each connection before another one is made */
+#define CLIENT_POLICY_DEFAULT ((struct client_policy){ .max = CONTROL_CLIENTS_DEFAULT })
 
 /* Reads a policy; NULL and "" are the default. 0, or -EINVAL with a sentence. */
 int client_policy_parse(const char *text, struct client_policy *ret, struct error *err);

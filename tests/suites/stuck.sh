@@ -38,7 +38,7 @@ near="" && [[ -z ${NETNS:-} ]] || near="ip netns exec $NETNS"
 $near "$build/daemon/urbdd" --state-dir "$TEST_DIR/state" 2>"$TEST_DIR/urbdd.log" & daemon=$!
 on_exit bash -c "kill -KILL $daemon 2>/dev/null || true"
 check "the daemon starts" eventually 120 "$urbd" version
-patient=$(export_of "$POOL/patient")
+patient=$(export_of "$POOL/patient" --client shared)
 hasty=$(export_of "$POOL/hasty" --io-timeout 4)
 cached=$(export_of "$POOL/cached" -o rbd_cache=true)
 other=$("$urbd" export null:64M --listen "unix:$TEST_DIR/nbd")
@@ -98,7 +98,7 @@ address_of() { near_cluster rbd --id "$CLIENT" status "$POOL/$1" --format json |
 near_cluster rbd --id "$CLIENT" create "$POOL/late" --size 64M
 check "a client is blocklisted" admin osd blocklist add "$(address_of patient)"
 sleep 6 # until its OSD knows
-late=$(export_of "$POOL/late")
+late=$(export_of "$POOL/late" --client shared)
 check "an image that would have shared it has another client" io 60 "$late" "write -P 13 0 64k"
 check "the image that has it can be taken away" timeout 60 "$urbd" unexport "$POOL/patient"
 patient=$(export_of "$POOL/patient")

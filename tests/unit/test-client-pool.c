@@ -1,5 +1,5 @@
 /*
- * The client pool shares connections by policy, makes no two where one will do, and lets failures
+ * The client pool shares connections by policy, no more than that, and lets failures
  * reach everybody who waited. Connections are played: this file stands in for image/client.
  */
 #include <errno.h>
@@ -83,8 +83,8 @@ static void one_configuration_shares_a_client(void **state)
 	two.options = cache_last;
 	one.nr_options = two.nr_options = ARRAY_SIZE(cache_first);
 	two.timeout = 7;
-	a = get(*state, &one, four);
-	b = get(*state, &two, four);
+	a = get(*state, &one, shared);
+	b = get(*state, &two, shared);
 	assert_ptr_equal(a, b);
 	client_pool_put(*state, a);
 	client_pool_put(*state, b);
@@ -110,14 +110,14 @@ static void other_configurations_do_not(void **state)
 	finish(state);
 }
 
-static void a_pool_grows_with_load_and_spreads_it(void **state)
+static void a_pool_is_filled_first_and_then_shared_evenly(void **state)
 {
-	struct pooled_client *clients[6 * CLIENT_POOL_IMAGES_PER];
+	struct pooled_client *clients[48];
 	unsigned loads[4] = { 0 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
 		clients[i] = get(*state, &plain, four);
-		assert_int_equal(connects, MIN(4, i / CLIENT_POOL_IMAGES_PER + 1));
+		assert_int_equal(connects, MIN(4, i + 1));
 		loads[pooled_client_rbd(clients[i])->number]++;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(loads); i++)
@@ -129,7 +129,7 @@ static void a_pool_grows_with_load_and_spreads_it(void **state)
 
 static void shared_does_not_grow_and_isolated_is_alone(void **state)
 {
-	struct pooled_client *clients[2 * CLIENT_POOL_IMAGES_PER], *alone;
+	struct pooled_client *clients[16], *alone;
 
 	alone = get(*state, &plain, isolated);
 	for (size_t i = 0; i < ARRAY_SIZE(clients); i++) {
@@ -158,6 +158,7 @@ static void a_retired_client_is_replaced(void **state)
 struct caller {
 	pthread_t thread;
 	struct client_pool *pool;
+	const char *policy;
 	struct pooled_client *client;
 	struct error err;
 	int result;
@@ -167,15 +168,17 @@ static void *call(void *data)
 {
 	struct caller *caller = data;
 
-	caller->result = client_pool_get(caller->pool, four, &plain, &caller->client, &caller->err);
+	caller->result = client_pool_get(caller->pool, caller->policy, &plain, &caller->client,
+					 &caller->err);
 	return NULL;
 }
 
-static void call_at_once(struct client_pool *pool, struct caller callers[CALLERS])
+static void call_at_once(struct client_pool *pool, const char *policy,
+			 struct caller callers[CALLERS])
 {
 	connect_time = 200000;
 	for (size_t i = 0; i < CALLERS; i++) {
-		callers[i] = (struct caller){ .pool = pool };
+		callers[i] = (struct caller){ .pool = pool, .policy = policy };
 		pthread_create(&callers[i].thread, NULL, call, &callers[i]);
 	}
 	for (size_t i = 0; i < CALLERS; i++)
@@ -186,11 +189,24 @@ static void callers_at_once_make_one_connection(void **state)
 {
 	struct caller callers[CALLERS];
 
-	call_at_once(*state, callers);
+	call_at_once(*state, shared, callers);
 	assert_int_equal(connects, 1);
 	for (size_t i = 0; i < CALLERS; i++) {
 		assert_int_equal(callers[i].result, 0);
 		assert_ptr_equal(callers[i].client, callers[0].client);
+		client_pool_put(*state, callers[i].client);
+	}
+	finish(state);
+}
+
+static void callers_at_once_fill_the_pool_and_no_more(void **state)
+{
+	struct caller callers[CALLERS];
+
+	call_at_once(*state, four, callers);
+	assert_int_equal(connects, 4);
+	for (size_t i = 0; i < CALLERS; i++) {
+		assert_int_equal(callers[i].result, 0);
 		client_pool_put(*state, callers[i].client);
 	}
 	finish(state);
@@ -201,7 +217,7 @@ static void a_failure_reaches_all_who_waited_and_no_more(void **state)
 	struct caller callers[CALLERS];
 
 	connect_result = -EACCES;
-	call_at_once(*state, callers);
+	call_at_once(*state, shared, callers);
 	assert_int_equal(connects, 1);
 	for (size_t i = 0; i < CALLERS; i++) {
 		assert_int_equal(callers[i].result, -EACCES);
@@ -215,7 +231,7 @@ static void a_failure_reaches_all_who_waited_and_no_more(void **state)
 
 static void a_wait_for_another_callers_connection_ends_in_time(void **state)
 {
-	struct caller maker = { .pool = *state };
+	struct caller maker = { .pool = *state, .policy = shared };
 	struct rbd_client_config hurried = plain;
 	struct pooled_client *client = NULL;
 	struct error err = ERROR_NONE;
@@ -225,7 +241,7 @@ static void a_wait_for_another_callers_connection_ends_in_time(void **state)
 	pthread_create(&maker.thread, NULL, call, &maker);
 	while (connects == 0)
 		usleep(1000);
-	assert_int_equal(client_pool_get(*state, four, &hurried, &client, &err), -ETIMEDOUT);
+	assert_int_equal(client_pool_get(*state, shared, &hurried, &client, &err), -ETIMEDOUT);
 	assert_non_null(strstr(err.text, "more than 1 seconds"));
 	assert_null(client);
 	pthread_join(maker.thread, NULL);
@@ -260,10 +276,11 @@ int main(void)
 		cmocka_unit_test(policies_are_read),
 		cmocka_unit_test_setup(one_configuration_shares_a_client, make),
 		cmocka_unit_test_setup(other_configurations_do_not, make),
-		cmocka_unit_test_setup(a_pool_grows_with_load_and_spreads_it, make),
+		cmocka_unit_test_setup(a_pool_is_filled_first_and_then_shared_evenly, make),
 		cmocka_unit_test_setup(shared_does_not_grow_and_isolated_is_alone, make),
 		cmocka_unit_test_setup(a_retired_client_is_replaced, make),
 		cmocka_unit_test_setup(callers_at_once_make_one_connection, make),
+		cmocka_unit_test_setup(callers_at_once_fill_the_pool_and_no_more, make),
 		cmocka_unit_test_setup(a_failure_reaches_all_who_waited_and_no_more, make),
 		cmocka_unit_test_setup(a_wait_for_another_callers_connection_ends_in_time, make),
 	};
