@@ -39,6 +39,7 @@ struct client {
 	struct list entry;
 	struct nbd_server *server;
 	struct nbd_connection *connection;
+	unsigned queue;	       /* its index */
 	struct export *export; /* once chosen */
 	char address[NBD_ADDRESS_MAX], peer[PEER_MAX];
 };
@@ -63,8 +64,10 @@ struct nbd_server {
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* an export lost a reference, a client left */
 	struct list exports, clients, listeners;
-	unsigned nr_clients, next_queue;
+	unsigned nr_clients;
 	bool stopping;
+	unsigned last_queue; /* that was given a client; the accepting thread's */
+	unsigned loads[];    /* clients of each queue */
 };
 
 static struct export *export_of(struct nbd_export *base)
@@ -167,6 +170,7 @@ static void client_closed(struct nbd_connection *connection, void *data)
 	pthread_mutex_lock(&server->lock);
 	list_remove(&client->entry);
 	server->nr_clients--;
+	server->loads[client->queue]--;
 	pthread_cond_broadcast(&server->changed);
 	pthread_mutex_unlock(&server->lock);
 	free(client);
@@ -180,6 +184,7 @@ static int admit(struct nbd_server *server, struct client *client)
 	if (server->nr_clients >= server->config.max_connections)
 		return -EMFILE;
 	server->nr_clients++;
+	server->loads[client->queue]++;
 	list_append(&server->clients, &client->entry);
 	nbd_connection_start(client->connection);
 	return 0;
@@ -200,13 +205,29 @@ static void peer_of(int fd, char peer[PEER_MAX])
 		peer[0] = '\0';
 }
 
+/*
+ * That with the fewest clients: who connects next to a busy one should not wait for its thread
+ * while another thread has nothing to do. Among equals in turn.
+ */
+static unsigned choose_queue(struct nbd_server *server)
+{
+	unsigned count = server->config.nr_queues, best = (server->last_queue + 1) % count;
+
+	pthread_mutex_lock(&server->lock);
+	for (unsigned i = 0, queue = best; i < count; i++, queue = (queue + 1) % count)
+		if (server->loads[queue] < server->loads[best])
+			best = queue;
+	pthread_mutex_unlock(&server->lock);
+	return server->last_queue = best;
+}
+
 /* Takes @fd over on success. */
 static int add_client(struct listener *listener, int fd)
 {
 	struct nbd_server *server = listener->server;
 	const struct nbd_server_config *config = &server->config;
 	struct client *client = calloc(1, sizeof(*client));
-	unsigned queue = server->next_queue++ % config->nr_queues;
+	unsigned queue = choose_queue(server);
 	struct nbd_connection_config connection = {
 		.queue = server->queues[queue],
 		.fd = fd,
@@ -228,6 +249,7 @@ static int add_client(struct listener *listener, int fd)
 		return r;
 	}
 	client->server = server;
+	client->queue = queue;
 	strcpy(client->address, listener->bound);
 	peer_of(fd, client->peer);
 	pthread_mutex_lock(&server->lock);
@@ -516,7 +538,8 @@ int nbd_server_create(const struct nbd_server_config *config, struct nbd_server 
 		      struct error *err)
 {
 	size_t size = config->nr_queues * sizeof(*config->queues);
-	cleanup_free struct nbd_server *server = calloc(1, sizeof(*server));
+	cleanup_free struct nbd_server *server =
+		calloc(1, sizeof(*server) + config->nr_queues * sizeof(server->loads[0]));
 	struct queue **queues = malloc(size);
 
 	if (!server || !queues) {

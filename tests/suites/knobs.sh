@@ -54,6 +54,52 @@ check_says 'Cannot run a queue on CPU 1023' "a CPU that is not there" \
 	"$build/daemon/urbdd" --state-dir "$TEST_DIR/state" --queue-cpus 1023
 check_code 2 "a list that is none" "$build/daemon/urbdd" --queue-cpus 3-1
 
+# ---- which queue serves whom
+
+sleeps_by_queue() { # how often each went to sleep
+	local task
+	for task in $(grep -l urbd-queue /proc/"$daemon"/task/*/comm | sort); do
+		awk '/^voluntary_ctxt_switches/ {print $2}' "${task%/*}/status"
+	done
+}
+
+# Two clients that stay, and between them one that is gone again, send 500 reads one after the other.
+# Prints the number of the queue that answers each.
+queues_of_two_clients() {
+	local uri="nbd+unix:///spread?socket=$TEST_DIR/nbd" client before after fifo=$TEST_DIR/fifo
+	rm -f "$fifo".*
+	mkfifo "$fifo.in" "$fifo.out"
+	$python3 -u -c '
+import nbd, sys
+def connect():
+    handle = nbd.NBD()
+    handle.connect_uri(sys.argv[1])
+    return handle
+first, brief = connect(), connect()
+brief.shutdown()
+second = connect()
+for line in sys.stdin:
+    for _ in range(500):
+        (first if line == "first\n" else second).pread(512, 0)
+    print("done")' "$uri" <"$fifo.in" >"$fifo.out" & client=$!
+	exec 7>"$fifo.in" 8<"$fifo.out"
+	for who in first second; do
+		before=$(sleeps_by_queue)
+		echo $who >&7
+		read -r -t 60 <&8
+		after=$(sleeps_by_queue)
+		paste <(echo "$before") <(echo "$after") | awk '$2 - $1 > most {most = $2 - $1; queue = NR} END {print queue}'
+	done
+	exec 7>&- 8<&-
+	wait "$client"
+}
+
+start_daemon --queues 2
+"$urbd" export null:1G --export-name spread >/dev/null
+two_queues_serve() { [[ $(queues_of_two_clients | sort -u | wc -l) = 2 ]]; } # the brief one may be yet to leave
+check "two clients are served by two queues, whoever came between them" eventually 20 two_queues_serve
+stop_daemon
+
 # ---- busy polling
 
 queue_sleeps() { # how often the queue threads went to sleep
