@@ -172,7 +172,8 @@ bool device_release(struct device *device, const struct timespec *deadline,
 
 struct aside {
 	struct devices *devices;
-	struct device *device; /* a reference, or NULL */
+	struct device *device;	   /* a reference, or NULL */
+	struct frontend *frontend; /* whose memory the image may use; or NULL */
 	struct opened opened;
 };
 
@@ -181,10 +182,12 @@ static void *aside_main(void *data)
 	struct aside *aside = data;
 	struct devices *devices = aside->devices;
 
+	if (aside->frontend)
+		aside->frontend->ops->destroy(aside->frontend);
 	opener_close(devices->config.clients, &aside->opened);
 	pthread_mutex_lock(&devices->lock);
 	if (aside->device) {
-		aside->device->closing = false;
+		aside->device->closing--;
 		device_put(aside->device);
 	}
 	devices->releasing--;
@@ -194,34 +197,41 @@ static void *aside_main(void *data)
 	return NULL;
 }
 
-/* With the lock, which the thread needs before it can count down. */
-static bool start_aside(struct devices *devices, struct device *device, struct opened *opened)
+/* With the lock, which the thread needs before it can count down. False: all of it stays open. */
+static bool start_aside(struct devices *devices, const struct aside *todo)
 {
 	struct aside *aside = malloc(sizeof(*aside));
-	bool started;
 
 	if (aside)
-		*aside = (struct aside){ devices, device, *opened };
-	*opened = (struct opened){ 0 };
-	started = aside && thread_detached(aside_main, aside) == 0;
-	if (started) {
-		devices->releasing++;
-	} else {
+		*aside = *todo;
+	if (!aside || thread_detached(aside_main, aside) < 0) {
 		log_error("No thread can be had to close an image: it stays open.");
 		free(aside);
+		return false;
 	}
-	return started;
+	devices->releasing++;
+	return true;
 }
 
 void close_aside(struct devices *devices, struct opened *opened)
 {
+	const struct aside todo = { .devices = devices, .opened = *opened };
+
 	if (opened->image || opened->client)
-		(void)start_aside(devices, NULL, opened);
+		(void)start_aside(devices, &todo);
+	*opened = (struct opened){ 0 };
 }
 
-void device_close_aside(struct device *device, struct opened *opened)
+void device_close_aside(struct device *device, struct frontend *frontend, struct opened *opened)
 {
-	device->closing = true;
-	if (start_aside(device->devices, device, opened))
+	struct devices *devices = device->devices;
+	const struct aside todo = { devices, device, frontend, *opened };
+
+	pthread_mutex_lock(&devices->lock);
+	device_set_opened(device, &(struct opened){ 0 });
+	device->closing++;
+	if (start_aside(devices, &todo))
 		device_get(device);
+	pthread_mutex_unlock(&devices->lock);
+	*opened = (struct opened){ 0 };
 }

@@ -64,9 +64,9 @@ struct device {
 	char reason[ERROR_TEXT_MAX]; /* why it serves nobody or its I/O waits; "" otherwise */
 	struct stall stall;
 	atomic_uint forcing; /* unmaps by force that wait for who works on it, and who gives way */
-	bool closing;	     /* the image that it had is not closed yet, see device_close_image() */
-	bool detaching;	     /* blocked, and somebody takes its image away from its gate */
-	bool reopening;	     /* somebody opens its image anew, and works on it only at the end */
+	unsigned closing; /* images that it had and that are not closed yet: no other is opened */
+	bool detaching;	  /* blocked, and somebody takes its image away from its gate */
+	bool reopening;	  /* somebody opens its image anew, and works on it only at the end */
 	struct idleness idleness;
 
 	/* Set once before the device is inserted. */
@@ -134,8 +134,12 @@ bool device_release(struct device *device, const struct timespec *deadline,
  */
 void close_aside(struct devices *devices, struct opened *opened);
 
-/* With the lock: likewise, but for a device, which is `closing` meanwhile. */
-void device_close_aside(struct device *device, struct opened *opened);
+/*
+ * Without the lock: likewise, but for a device, which has nothing open then and is `closing` until
+ * it is done. @frontend, unless NULL, is destroyed first: it has been detached, but the image may
+ * still use its memory.
+ */
+void device_close_aside(struct device *device, struct frontend *frontend, struct opened *opened);
 
 /* Strings are the device's. */
 void device_names(const struct device *device, struct image_names *ret);
@@ -199,7 +203,7 @@ enum image_end device_close_image(struct device *device, const struct timespec *
 
 /*
  * replace.c: a device whose image was closed goes on with @opened, which @request asked for, and is
- * live. After a failure @opened is closed.
+ * live. After a failure @opened is empty, and the device `closing` until that is closed.
  */
 int device_attach(struct device *device, const struct map_request *request, struct opened *opened,
 		  struct error *err) warn_unused;
@@ -207,7 +211,7 @@ int device_attach(struct device *device, const struct map_request *request, stru
 /*
  * replace.c: opens the image of a blocked device that has none, as @request says, and the device is
  * live; unless somebody else works on it by then (-ECANCELED, without a sentence). After a failure
- * it is blocked still.
+ * it is blocked still, and may be `closing`.
  */
 int device_reopen(struct device *device, const struct map_request *request,
 		  struct error *err) warn_unused;

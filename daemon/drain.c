@@ -58,10 +58,10 @@ static bool await_closed(struct device *device, const struct timespec *deadline)
 	bool closed;
 
 	pthread_mutex_lock(&devices->lock);
-	while (device->closing && atomic_load(&device->forcing) == 0 &&
+	while (device->closing > 0 && atomic_load(&device->forcing) == 0 &&
 	       wait_change(devices, deadline))
 		;
-	closed = !device->closing;
+	closed = device->closing == 0;
 	pthread_mutex_unlock(&devices->lock);
 	return closed;
 }
@@ -99,10 +99,7 @@ static void begin_close(struct device *device)
 	struct opened old = { .image = gate_take_inner(device->gate),
 			      .client = device->opened.client };
 
-	pthread_mutex_lock(&device->devices->lock);
-	device_set_opened(device, &(struct opened){ 0 });
-	device_close_aside(device, &old);
-	pthread_mutex_unlock(&device->devices->lock);
+	device_close_aside(device, NULL, &old);
 }
 
 enum image_end device_close_image(struct device *device, const struct timespec *deadline,

@@ -95,23 +95,34 @@ static void strand(struct device *device, const struct error *err)
 	set_state(device, DEVICE_FAILED);
 }
 
-/* As it was: the kernel has the device, nobody its image. */
+/* The caller's from here on: what the last try has made of the device. */
+static struct frontend *take_frontend(struct device *device, struct opened *ret_opened)
+{
+	struct frontend *frontend;
+
+	pthread_mutex_lock(&device->devices->lock);
+	frontend = device->frontend;
+	*ret_opened = device->opened;
+	device->frontend = NULL;
+	device->gate = NULL;
+	device->opened.image = NULL;
+	pthread_mutex_unlock(&device->devices->lock);
+	return frontend;
+}
+
+/* As it was: the kernel has the device, nobody its image; that may take long to close. */
 static void take_apart(struct device *device)
 {
-	struct devices *devices = device->devices;
 	struct error err = ERROR_NONE;
 	struct frontend *frontend;
+	struct opened opened;
 
 	if (device_give_lock(device, &err) < 0) /* it goes with the image */
 		log_warning("%s", err.text);
-	pthread_mutex_lock(&devices->lock);
-	frontend = device->frontend;
-	device->frontend = NULL;
-	pthread_mutex_unlock(&devices->lock);
+	frontend = take_frontend(device, &opened);
 	if (frontend)
-		frontend->ops->destroy(frontend);
-	opener_close(devices->config.clients, &device->opened);
-	device->gate = NULL;
+		frontend->ops->detach(frontend);
+	device_close_aside(device, frontend, &opened);
 }
 
 /* The kernel could not tell at the start, or things have changed since. */
@@ -218,17 +229,20 @@ static void give_up(struct recovery *recovery, const struct error *why)
 		log_error("%s: its I/O waits: %s", device->path, err.text);
 }
 
-/* False when there is nothing more to do. */
+/* Also until what the last try had open is closed. False when there is nothing more to do. */
 static bool pause_between(struct device *device, unsigned seconds)
 {
 	struct devices *devices = device->devices;
-	struct timespec end = deadline_in(seconds);
+	struct timespec end;
 	bool go_on;
 
 	pthread_mutex_lock(&devices->lock);
-	while ((go_on = device->state == DEVICE_QUIESCED && !devices->leaving) &&
-	       wait_change(devices, &end))
-		;
+	do {
+		end = deadline_in(seconds);
+		while ((go_on = device->state == DEVICE_QUIESCED && !devices->leaving) &&
+		       wait_change(devices, &end))
+			;
+	} while (go_on && device->closing > 0);
 	pthread_mutex_unlock(&devices->lock);
 	return go_on;
 }

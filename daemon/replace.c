@@ -61,7 +61,7 @@ static bool is_closing(struct device *device)
 	bool closing;
 
 	pthread_mutex_lock(&devices->lock);
-	closing = device->closing && device->state == DEVICE_BLOCKED && !devices->leaving;
+	closing = device->closing > 0 && device->state == DEVICE_BLOCKED && !devices->leaving;
 	pthread_mutex_unlock(&devices->lock);
 	return closing;
 }
@@ -153,8 +153,7 @@ int device_attach(struct device *device, const struct map_request *request, stru
 	device_set_opened(device, opened);
 	r = device_take_lock(device, request, err);
 	if (r < 0) {
-		device_set_opened(device, &(struct opened){ 0 });
-		opener_close(device->devices->config.clients, opened);
+		device_close_aside(device, NULL, opened);
 		return r;
 	}
 	if (quiesce_watch(opened->image, device_quiesce_hook(device), device->path, err) < 0)
@@ -228,7 +227,9 @@ static void replace(struct device *device)
 		}
 		device_set_reason(device, err.text);
 		log_warning("%s waits for another client: %s", device->path, err.text);
-		pause_blocked(device);
+		do
+			pause_blocked(device);
+		while (is_closing(device)); /* what the attempt had open */
 		if (!is_blocked(device))
 			return;
 	}

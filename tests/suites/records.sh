@@ -172,3 +172,13 @@ check "a keyring that is not there: the device waits" eventually 60 waits_with_r
 check "an option that this librbd does not know: the device waits" eventually 60 waits_with_reason nbd303 .*no_such_option
 kill_daemon
 rm -rf "$state"/*30* "$TEST_DIR"/sys/block/nbd30*
+
+# ---- an image that takes long to close after a try that failed
+
+nbd_device 401 "$(identity_of "$TEST_DIR/image")"
+record nbd401 '.access.fault = "close=delay:600000"'
+start_daemon
+check "what a try had open holds up nobody: the reason is told" eventually 30 waits_with_reason nbd401 '.*nbd driver'
+check_says 'nbd driver' "nor is it waited for by an unmap by force" "$urbd" unmap --force --timeout 10 /dev/nbd401
+kill_daemon
+rm -rf "$state"/*40* "$TEST_DIR"/sys/block/nbd40*
