@@ -311,6 +311,13 @@ static int gate_watch_snapshots(struct image *image, const struct image_quiesce 
 	return image_watch_snapshots(gate_of(image)->inner, quiesce);
 }
 
+static bool gate_set_snapshots(struct image *image, enum image_snapshots to)
+{
+	struct image *inner = gate_of(image)->inner;
+
+	return !inner || image_set_snapshots(inner, to);
+}
+
 static int gate_close(struct image *image)
 {
 	struct gate *gate = gate_of(image);
@@ -326,6 +333,7 @@ static const struct image_ops gate_ops = {
 	.submit = gate_submit,
 	.take_back = gate_take_back,
 	.watch_snapshots = gate_watch_snapshots,
+	.set_snapshots = gate_set_snapshots,
 	.close = gate_close,
 };
 

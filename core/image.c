@@ -72,6 +72,11 @@ int image_watch_snapshots(struct image *image, const struct image_quiesce *quies
 	return image->ops->watch_snapshots(image, quiesce);
 }
 
+bool image_set_snapshots(struct image *image, enum image_snapshots to)
+{
+	return !image->ops->set_snapshots || image->ops->set_snapshots(image, to);
+}
+
 static void tell_change(struct image *image)
 {
 	pthread_mutex_lock(&image->listener_lock);

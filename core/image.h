@@ -55,6 +55,13 @@ struct image_quiesce {
 	void *data;
 };
 
+/* What becomes of the snapshots that an image_quiesce is asked about. */
+enum image_snapshots {
+	IMAGE_SNAPSHOTS_SERVED,
+	IMAGE_SNAPSHOTS_REFUSED, /* new ones; what has begun goes on */
+	IMAGE_SNAPSHOTS_ENDED	 /* new ones, and what is begun is undone */
+};
+
 struct image_ops {
 	const char *name; /* "rbd", "file", ... */
 
@@ -73,6 +80,12 @@ struct image_ops {
 	 * negative errno; takes @quiesce over on success only.
 	 */
 	int (*watch_snapshots)(struct image *image, const struct image_quiesce *quiesce);
+
+	/*
+	 * Where there is watch_snapshots. Any thread but a queue's; does not block. True when
+	 * nothing is begun (any more) of what was asked: so call it again until it is.
+	 */
+	bool (*set_snapshots)(struct image *image, enum image_snapshots to);
 
 	/*
 	 * Any thread but a queue's; may block. No request is in flight. Frees the image and all
@@ -117,6 +130,9 @@ void image_submit(struct image *image, struct request *request);
 
 /* As the op; -EOPNOTSUPP where there are no snapshots. */
 int image_watch_snapshots(struct image *image, const struct image_quiesce *quiesce) warn_unused;
+
+/* As the op; true where there are no snapshots. */
+bool image_set_snapshots(struct image *image, enum image_snapshots to);
 
 /*
  * Waits until no request is in flight, then closes. For ever if the storage never answers, so call

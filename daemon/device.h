@@ -201,6 +201,9 @@ enum image_end {
 enum image_end device_close_image(struct device *device, const struct timespec *deadline,
 				  struct error *ret_why);
 
+/* drain.c: of IMAGE_HELD: it is live again, with the image that is open yet. */
+void device_go_on(struct device *device);
+
 /*
  * replace.c: a device whose image was closed goes on with @opened, which @request asked for, and is
  * live. After a failure @opened is empty, and the device `closing` until that is closed.

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "core/gate.h"
 #include "daemon/client_pool.h"
+#include "daemon/quiesce.h"
 #include "image/rbd-lock.h"
 
 #define LOOK_SECONDS 2 /* for a cluster to say that it refuses a client */
@@ -106,8 +107,15 @@ enum image_end device_close_image(struct device *device, const struct timespec *
 				  struct error *ret_why)
 {
 	struct error err = ERROR_NONE;
+	bool ended = quiesce_end(device->opened.image, deadline, &device->forcing);
 
 	gate_hold(device->gate);
+	if (!ended) {
+		error_set(ret_why, -ETIMEDOUT,
+			  "A snapshot is being taken of %s, and its hook has not ended in time.",
+			  device->path);
+		return IMAGE_HELD;
+	}
 	if (!gate_wait_idle(device->gate, deadline, &device->forcing))
 		return IMAGE_HELD;
 	if (may_close(device, deadline, ret_why) < 0)
@@ -118,6 +126,13 @@ enum image_end device_close_image(struct device *device, const struct timespec *
 	if (device_write_record(device, &err) < 0)
 		log_warning("%s", err.text);
 	return IMAGE_CLOSED;
+}
+
+void device_go_on(struct device *device)
+{
+	quiesce_go_on(device->opened.image);
+	gate_resume(device->gate, gate_take_inner(device->gate));
+	device_set_live(device);
 }
 
 /* Moves the device from live to mapping. 1: it is drained already. */
@@ -150,8 +165,7 @@ static int go_on_undrained(struct device *device, unsigned timeout, const struct
 			  "The storage of %s did not answer what was in flight within %u s; the "
 			  "device goes on.",
 			  device->path, timeout);
-	gate_resume(device->gate, gate_take_inner(device->gate));
-	device_set_live(device);
+	device_go_on(device);
 	return err->code;
 }
 

@@ -5,10 +5,14 @@
 #include <string.h>
 
 #include "common/command.h"
+#include "common/deadline.h"
 #include "common/log.h"
 
 /* A snapshot's taker asks again every 5 s, ten times as a rule: it must have its answer by then. */
 #define HOOK_SECONDS 40
+
+#define SNAPSHOT_SECONDS 5 /* for one that is being taken when the I/O is to be held */
+#define PAUSE_MS	 5
 
 /* Strings are its own. */
 struct quiesce {
@@ -81,6 +85,33 @@ static int quiesce_run(void *data, bool begin)
 		return hold(quiesce->hook, quiesce->target);
 	quiesce_release(quiesce->hook, quiesce->target);
 	return 0;
+}
+
+/* False when @deadline comes first, or the call is cancelled. */
+static bool await_snapshots(struct image *image, enum image_snapshots to,
+			    const struct timespec *deadline, const atomic_uint *cancel)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000 * 1000 };
+
+	while (!image_set_snapshots(image, to)) {
+		if (deadline_passed(deadline) || atomic_load(cancel) > 0)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
+bool quiesce_end(struct image *image, const struct timespec *deadline, const atomic_uint *cancel)
+{
+	struct timespec patience = deadline_in(MIN(SNAPSHOT_SECONDS, deadline_left(deadline)));
+
+	return await_snapshots(image, IMAGE_SNAPSHOTS_REFUSED, &patience, cancel) ||
+	       await_snapshots(image, IMAGE_SNAPSHOTS_ENDED, deadline, cancel);
+}
+
+void quiesce_go_on(struct image *image)
+{
+	image_set_snapshots(image, IMAGE_SNAPSHOTS_SERVED);
 }
 
 int quiesce_watch(struct image *image, const char *hook, const char *target, struct error *err)

@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <time.h>
+
 #include "core/image.h"
 
 /*
@@ -13,6 +15,18 @@
  */
 int quiesce_watch(struct image *image, const char *hook, const char *target,
 		  struct error *err) warn_unused;
+
+/*
+ * Before the I/O of @image is held, which would hold up a hook that freezes: no snapshot begins any
+ * more, what has begun gets a moment to end, and is undone then. False when that has not ended
+ * until @deadline (CLOCK_MONOTONIC), or somebody made @cancel other than 0. Any thread but a
+ * queue's.
+ */
+bool quiesce_end(struct image *image, const struct timespec *deadline,
+		 const atomic_uint *cancel) warn_unused;
+
+/* It goes on as it was before quiesce_end(). */
+void quiesce_go_on(struct image *image);
 
 /*
  * What a daemon that died may have left quiesced goes on: runs HOOK TARGET unquiesce, where @hook

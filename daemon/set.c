@@ -8,7 +8,6 @@
 
 #include "common/log.h"
 #include "control/client.h"
-#include "core/gate.h"
 #include "daemon/settings.h"
 
 /* With the lock. */
@@ -127,8 +126,7 @@ static int go_on_held(struct device *device, const struct error *why, struct err
 		*err = *why;
 	else
 		settings_refuse_busy(err);
-	gate_resume(device->gate, gate_take_inner(device->gate));
-	device_set_live(device);
+	device_go_on(device);
 	return err->code;
 }
 

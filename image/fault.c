@@ -177,6 +177,11 @@ static int fault_watch_snapshots(struct image *image, const struct image_quiesce
 	return image_watch_snapshots(fault_of(image)->inner, quiesce);
 }
 
+static bool fault_set_snapshots(struct image *image, enum image_snapshots to)
+{
+	return image_set_snapshots(fault_of(image)->inner, to);
+}
+
 static int fault_close(struct image *image)
 {
 	struct fault_image *fault = fault_of(image);
@@ -192,6 +197,7 @@ static const struct image_ops fault_ops = {
 	.name = "fault",
 	.submit = fault_submit,
 	.watch_snapshots = fault_watch_snapshots,
+	.set_snapshots = fault_set_snapshots,
 	.close = fault_close,
 };
 

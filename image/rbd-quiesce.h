@@ -11,6 +11,9 @@ struct rbd_quiesce;
 int rbd_quiesce_start(rbd_image_t image, const struct image_quiesce *todo,
 		      struct rbd_quiesce **ret) warn_unused;
 
+/* As image_ops.set_snapshots. */
+bool rbd_quiesce_set(struct rbd_quiesce *quiesce, enum image_snapshots to);
+
 /*
  * Before the image is closed: waits for what is being done, and undoes what a snapshot still waits
  * for. NULL is allowed.

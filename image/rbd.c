@@ -232,6 +232,13 @@ static int rbd_watch_snapshots(struct image *image, const struct image_quiesce *
 	return rbd_quiesce_start(rbd->rbd, quiesce, &rbd->quiesce);
 }
 
+static bool rbd_set_snapshots(struct image *image, enum image_snapshots to)
+{
+	struct rbd_quiesce *quiesce = rbd_of(image)->quiesce;
+
+	return !quiesce || rbd_quiesce_set(quiesce, to);
+}
+
 static int rbd_image_close(struct image *image)
 {
 	struct rbd_image *rbd = rbd_of(image);
@@ -246,6 +253,7 @@ static const struct image_ops rbd_ops = {
 	.name = "rbd",
 	.submit = rbd_submit,
 	.watch_snapshots = rbd_watch_snapshots,
+	.set_snapshots = rbd_set_snapshots,
 	.close = rbd_image_close,
 };
 
