@@ -107,6 +107,16 @@ void device_put(struct device *device)
 		device_free(device);
 }
 
+/* Whoever follows is to know that the image was closed in order, which lets the lock go. */
+static void keep_record(struct device *device)
+{
+	struct error err = ERROR_NONE;
+
+	log_error("The kernel does not let go of %s; its record is kept.", device->path);
+	if (device_give_lock(device, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 /* What the kernel has of it, then the record of that. */
 static void detach(struct device *device)
 {
@@ -114,8 +124,7 @@ static void detach(struct device *device)
 	struct frontend *frontend = device->frontend;
 
 	if (frontend && !frontend->ops->detach(frontend))
-		log_error("The kernel does not let go of %s; its record is kept.",
-			  frontend->device);
+		keep_record(device);
 	else if (frontend && device->record)
 		record_remove(devices->config.records, frontend->device, device->record);
 	pthread_mutex_lock(&devices->lock);

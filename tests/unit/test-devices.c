@@ -12,9 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/deadline.h"
 #include "common/log.h"
 #include "daemon/client_pool.h"
-#include "common/deadline.h"
+#include "daemon/device.h"
 #include "daemon/devices.h"
 #include "daemon/queues.h"
 #include "daemon/records.h"
@@ -40,6 +41,7 @@ struct fake {
 
 static struct fake *fake;   /* the last one that was made */
 static bool strands;	    /* what starts is stranded */
+static bool keeps;	    /* the kernel does not let go of what is taken away */
 static unsigned io_timeout; /* of what is mapped */
 
 static struct fake *fake_of(struct frontend *frontend)
@@ -110,7 +112,7 @@ static int fake_stop(struct frontend *frontend, bool force, unsigned deadline, s
 static bool fake_detach(struct frontend *frontend)
 {
 	frontend->detached = true;
-	return true;
+	return !keeps;
 }
 
 static void fake_destroy(struct frontend *frontend)
@@ -301,6 +303,29 @@ static bool has_record(const struct fixture *fixture)
 	return access(path, F_OK) == 0;
 }
 
+/* The only device, as if it had taken the lock of an image; its record says so. */
+static void pretend_lock(struct fixture *fixture)
+{
+	struct device *device = find_path(fixture->devices, "/dev/ublkb77");
+	struct error err = ERROR_NONE;
+
+	device->opened.locked = true;
+	assert_int_equal(device_write_record(device, &err), 0);
+}
+
+static bool record_claims_lock(const struct fixture *fixture)
+{
+	char path[64];
+	json_t *record;
+	bool claims;
+
+	snprintf(path, sizeof(path), "%s/ublkb77.json", fixture->directory);
+	record = json_load_file(path, 0, NULL);
+	claims = json_is_true(json_object_get(record, "lock_held"));
+	json_decref(record);
+	return claims;
+}
+
 /* For longer than anything here may take. */
 #define SILENT(op) op "=delay:12000"
 
@@ -319,6 +344,21 @@ static void a_forced_unmap_leaves_no_record(void **state)
 	assert_false(has_record(fixture));
 	/* The late completion does no harm. */
 	assert_int_equal(devices_leave(fixture->devices, &late), 0);
+}
+
+/* Its image is closed, and the lock gone with it. */
+static void a_record_that_is_kept_claims_no_lock(void **state)
+{
+	struct fixture *fixture = *state;
+
+	expect_mapped(fixture, "read=EIO");
+	pretend_lock(fixture);
+	assert_true(record_claims_lock(fixture));
+	keeps = true;
+	expect_unmapped(fixture);
+	keeps = false;
+	assert_true(has_record(fixture));
+	assert_false(record_claims_lock(fixture));
 }
 
 static int drain(struct fixture *fixture, unsigned timeout, struct error *err)
@@ -533,6 +573,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		devices_test(a_forced_unmap_leaves_no_record),
+		devices_test(a_record_that_is_kept_claims_no_lock),
 		devices_test(a_drain_does_not_wait_for_ever),
 		devices_test(what_is_drained_late_goes_on),
 		devices_test(force_breaks_into_a_drain_that_waits_for_requests),
