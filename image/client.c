@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/bounded.h"
 #include "common/cleanup.h"
-#include "image/bounded.h"
 #include "image/client-rados.h"
 #include "image/monitors.h"
 

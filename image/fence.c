@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/bounded.h"
 #include "common/cleanup.h"
 #include "common/deadline.h"
-#include "image/bounded.h"
 #include "image/client-rados.h"
 
 #define WATCHERS_MAX 64

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "image/bounded.h"
+#include "common/bounded.h"
 #include "image/client-rados.h"
 
 #define WORDS_MAX 160

@@ -16,7 +16,6 @@
 #include "common/log.h"
 #include "daemon/client_pool.h"
 #include "daemon/device.h"
-#include "daemon/devices.h"
 #include "daemon/queues.h"
 #include "daemon/records.h"
 #include "daemon/recovery.h"

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bounded.h"
 #include "common/cleanup.h"
-#include "image/bounded.h"
 #include "image/client.h"
 #include "image/extents.h"
 #include "image/fault.h"

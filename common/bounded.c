@@ -1,4 +1,4 @@
-#include "image/bounded.h"
+#include "common/bounded.h"
 
 #include <errno.h>
 
@@ -63,7 +63,7 @@ int bounded_run(struct bounded *job, unsigned seconds)
 		forget(job);
 		return r;
 	}
-	pthread_setname_np(thread, "urbd-open");
+	pthread_setname_np(thread, "urbd-bounded");
 	if (!wait_finished(job, seconds)) {
 		pthread_detach(thread);
 		return -ETIMEDOUT;
