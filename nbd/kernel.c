@@ -55,6 +55,7 @@
 #define FORCED_GONE 1
 
 #define MODPROBE_SECONDS 10
+#define DISCARD_SECONDS	 8
 
 #define CONNECTIONS_MAX FRONTEND_HW_QUEUES_MAX
 
@@ -76,6 +77,7 @@ struct nbd_kernel {
 	struct link links[CONNECTIONS_MAX];
 	unsigned nr_connections;
 	bool connected;	     /* by us, and not disconnected since; the caller's thread alone */
+	bool unanswered;     /* to be connected by us, but the kernel has not said so; likewise */
 	bool live;	     /* lost connections are to be replaced */
 	bool mender_started; /* the thread that replaces them */
 	pthread_t mender;
@@ -239,7 +241,7 @@ static int replace_link(struct nbd_kernel *kernel, unsigned index)
 	if (r < 0)
 		return r;
 	device = netlink_device(kernel, &fd, 1);
-	r = nbd_netlink_reconfigure(&device, &ignored);
+	r = nbd_netlink_reconfigure(&device, kernel->frontend.config.deadline, &ignored);
 	close(fd);
 	return r;
 }
@@ -378,9 +380,11 @@ static int connect_device(struct nbd_kernel *kernel, const int *sockets, struct 
 	device.server_flags = server_flags(kernel);
 	device.dead_timeout = DEAD_TIMEOUT;
 	/* Somebody who only looks (udev, after the last unmap) keeps a number busy for a moment. */
-	while ((r = nbd_netlink_connect(&device, err)) == -EBUSY && tries-- > 0 &&
-	       !nbd_sysfs_connected(device.number))
+	while ((r = nbd_netlink_connect(&device, kernel->frontend.config.deadline, err)) ==
+		       -EBUSY &&
+	       tries-- > 0 && !nbd_sysfs_connected(device.number))
 		pause_ms(50);
+	kernel->unanswered = r == -ETIMEDOUT;
 	if (r == -EBUSY)
 		error_set(err, r, "%s is in use by another process; try again",
 			  kernel->frontend.device);
@@ -406,7 +410,7 @@ static int reconnect_device(struct nbd_kernel *kernel, const int *sockets, struc
 	struct nbd_netlink_device device =
 		netlink_device(kernel, sockets, kernel->frontend.config.nr_queues);
 	struct timespec end = deadline_in(kernel->frontend.config.deadline);
-	int r = nbd_netlink_reconfigure(&device, err), index;
+	int r = nbd_netlink_reconfigure(&device, kernel->frontend.config.deadline, err), index;
 
 	if (r < 0)
 		return r;
@@ -558,7 +562,7 @@ static int nbd_stop(struct frontend *frontend, bool force, unsigned seconds, str
 	set_live(kernel, false);
 	if (force)
 		stop_links(kernel, NBD_STOP_NOW);
-	r = nbd_netlink_disconnect(frontend->number, err);
+	r = nbd_netlink_disconnect(frontend->number, deadline_left(&deadline), err);
 	stop_links(kernel, NBD_STOP_DRAIN);
 	if (r < 0)
 		return r;
@@ -581,8 +585,11 @@ static bool nbd_detach(struct frontend *frontend)
 	set_live(kernel, false);
 	stop_links(kernel, NBD_STOP_NOW);
 	/* A start that failed half way has left it connected. */
-	gone = kernel->connected ? nbd_netlink_disconnect(frontend->number, &ignored) == 0
-				 : !frontend->config.take_back;
+	if (kernel->connected)
+		gone = nbd_netlink_disconnect(frontend->number, frontend->config.deadline,
+					      &ignored) == 0;
+	else
+		gone = !frontend->config.take_back && !kernel->unanswered;
 	unreserve(frontend->number);
 	return gone;
 }
@@ -614,7 +621,7 @@ static int nbd_resize(struct frontend *frontend, uint64_t size, struct error *er
 
 	device.size = size;
 	device.block_size = kernel->export.image->info.block_size;
-	r = nbd_netlink_reconfigure(&device, err);
+	r = nbd_netlink_reconfigure(&device, frontend->config.deadline, err);
 	if (r == 0)
 		read_partitions(kernel);
 	return r;
@@ -658,7 +665,7 @@ static int nbd_discard(int number, const struct frontend_mark *mark, struct erro
 		return MIN(r, 0);
 	if (pid > 0 && pid != getpid() && kill(pid, 0) == 0)
 		return error_set(err, -EBUSY, "process %d serves it", pid);
-	return nbd_netlink_disconnect(number, err);
+	return nbd_netlink_disconnect(number, DISCARD_SECONDS, err);
 }
 
 static void fill(struct nbd_kernel *kernel, const struct frontend_config *config, int number)

@@ -1,13 +1,38 @@
 #include "nbd/netlink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/nbd-netlink.h>
 #include <netlink/genl/ctrl.h>
 #include <netlink/genl/family.h>
 #include <netlink/genl/genl.h>
 #include <netlink/netlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "common/bounded.h"
 #include "common/cleanup.h"
+#include "common/macros.h"
+
+#define QUESTION_SECONDS 5
+
+/*
+ * What the kernel is asked, on a thread that it may keep. Owns all that it takes, sockets too: the
+ * kernel may come to them when who asked has left, and closed its own.
+ */
+struct job {
+	struct bounded bounded;
+	int (*ask)(struct job *job); /* 0 or more, or a negative errno with a sentence */
+	int command;
+	const char *what; /* the command, for sentences */
+	struct nbd_netlink_device device;
+	char *identifier;
+	int *sockets;
+	unsigned nr_sockets;
+	int result;
+	struct error error;
+};
 
 /* libnl's own error numbers, as far as they can come up here. */
 static int errno_of(int nl_error)
@@ -69,14 +94,6 @@ static int open_family(struct nl_sock **ret, int *ret_family, struct error *err)
 	return 0;
 }
 
-int nbd_netlink_probe(struct error *err)
-{
-	cleanup_socket struct nl_sock *sock = NULL;
-	int family;
-
-	return open_family(&sock, &family, err);
-}
-
 /* The attributes of the driver's messages are numbered: one that it does not know is beyond. */
 static int largest_attribute(struct nl_sock *sock)
 {
@@ -91,20 +108,6 @@ static int largest_attribute(struct nl_sock *sock)
 	genl_family_put(family);
 	nl_cache_free(cache);
 	return largest;
-}
-
-int nbd_netlink_has_identifiers(struct error *err)
-{
-	cleanup_socket struct nl_sock *sock = NULL;
-	int family, r;
-
-	r = open_family(&sock, &family, err);
-	if (r < 0)
-		return r;
-	r = largest_attribute(sock);
-	if (r < 0)
-		return error_set(err, r, "the kernel's nbd driver cannot be asked what it offers");
-	return r >= NBD_ATTR_BACKEND_IDENTIFIER;
 }
 
 static int put_sockets(struct nl_msg *message, const struct nbd_netlink_device *device)
@@ -162,40 +165,191 @@ static int fill(struct nl_msg *message, int family, int command,
 	return r;
 }
 
-static int command(int number, const struct nbd_netlink_device *device, const char *what,
-		   struct error *err)
+/* What a job asks. */
+
+static int probe(struct job *job)
+{
+	cleanup_socket struct nl_sock *sock = NULL;
+	int family;
+
+	return open_family(&sock, &family, &job->error);
+}
+
+static int has_identifiers(struct job *job)
+{
+	cleanup_socket struct nl_sock *sock = NULL;
+	int family, r;
+
+	r = open_family(&sock, &family, &job->error);
+	if (r < 0)
+		return r;
+	r = largest_attribute(sock);
+	if (r < 0)
+		return error_set(&job->error, r,
+				 "the kernel's nbd driver cannot be asked what it offers");
+	return r >= NBD_ATTR_BACKEND_IDENTIFIER;
+}
+
+static int command(struct job *job)
 {
 	cleanup_message struct nl_msg *message = nlmsg_alloc();
 	cleanup_socket struct nl_sock *sock = NULL;
 	int family, r;
 
 	if (!message)
-		return error_set(err, -ENOMEM, "out of memory");
-	r = open_family(&sock, &family, err);
+		return error_set(&job->error, -ENOMEM, "out of memory");
+	r = open_family(&sock, &family, &job->error);
 	if (r < 0)
 		return r;
-	r = fill(message, family, number, device);
+	r = fill(message, family, job->command, &job->device);
 	if (r == 0)
 		r = nl_send_sync(sock, take_ptr(message));
 	if (r < 0)
-		return error_set(err, errno_of(r), "cannot %s /dev/nbd%d: %s", what, device->number,
-				 nl_geterror(r));
+		return error_set(&job->error, errno_of(r), "cannot %s /dev/nbd%d: %s", job->what,
+				 job->device.number, nl_geterror(r));
 	return 0;
 }
 
-int nbd_netlink_connect(const struct nbd_netlink_device *device, struct error *err)
+/* Jobs. */
+
+static void run(struct bounded *bounded)
 {
-	return command(NBD_CMD_CONNECT, device, "connect", err);
+	struct job *job = container_of(bounded, struct job, bounded);
+
+	job->result = job->ask(job);
 }
 
-int nbd_netlink_disconnect(int number, struct error *err)
+static void free_job(struct job *job)
+{
+	for (unsigned i = 0; i < job->nr_sockets; i++)
+		close(job->sockets[i]);
+	free(job->sockets);
+	free(job->identifier);
+	free(job);
+}
+
+static void abandon(struct bounded *bounded)
+{
+	free_job(container_of(bounded, struct job, bounded));
+}
+
+static int copy_sockets(struct job *job, const struct nbd_netlink_device *device)
+{
+	job->sockets = calloc(device->nr_sockets + 1, sizeof(*job->sockets));
+	if (!job->sockets)
+		return -ENOMEM;
+	for (; job->nr_sockets < device->nr_sockets; job->nr_sockets++) {
+		int fd = fcntl(device->sockets[job->nr_sockets], F_DUPFD_CLOEXEC, 0);
+
+		if (fd < 0)
+			return -errno;
+		job->sockets[job->nr_sockets] = fd;
+	}
+	return 0;
+}
+
+static int copy_device(struct job *job, const struct nbd_netlink_device *device)
+{
+	job->device = *device;
+	if (device->identifier) {
+		job->device.identifier = job->identifier = strdup(device->identifier);
+		if (!job->identifier)
+			return -ENOMEM;
+	}
+	job->device.sockets = job->sockets;
+	return 0;
+}
+
+static int make_job(int (*ask)(struct job *job), const struct nbd_netlink_device *device,
+		    struct job **ret)
+{
+	struct job *job = calloc(1, sizeof(*job));
+	int r;
+
+	if (!job)
+		return -ENOMEM;
+	job->bounded.run = run;
+	job->bounded.abandoned = abandon;
+	job->ask = ask;
+	r = device ? copy_sockets(job, device) : 0;
+	if (r == 0 && device)
+		r = copy_device(job, device);
+	if (r < 0) {
+		free_job(job);
+		return r;
+	}
+	*ret = job;
+	return 0;
+}
+
+static int finish(struct job *job, unsigned seconds, struct error *err)
+{
+	int r = bounded_run(&job->bounded, seconds);
+
+	if (r == -ETIMEDOUT)
+		return error_set(err, r,
+				 "the kernel's nbd driver did not answer within %u s: look for a "
+				 "hung task in the kernel's log",
+				 seconds);
+	if (r < 0) {
+		error_set(err, r, "cannot start a thread: %s", errno_text(r));
+	} else {
+		r = job->result;
+		*err = job->error;
+	}
+	free_job(job);
+	return r;
+}
+
+static int ask(int (*what)(struct job *job), struct error *err)
+{
+	struct job *job;
+	int r = make_job(what, NULL, &job);
+
+	if (r < 0)
+		return error_set(err, r, "out of memory");
+	return finish(job, QUESTION_SECONDS, err);
+}
+
+int nbd_netlink_probe(struct error *err)
+{
+	return ask(probe, err);
+}
+
+int nbd_netlink_has_identifiers(struct error *err)
+{
+	return ask(has_identifiers, err);
+}
+
+static int carry_out(int number, const char *what, const struct nbd_netlink_device *device,
+		     unsigned seconds, struct error *err)
+{
+	struct job *job;
+	int r = make_job(command, device, &job);
+
+	if (r < 0)
+		return error_set(err, r, "cannot %s /dev/nbd%d: %s", what, device->number,
+				 errno_text(r));
+	job->command = number;
+	job->what = what;
+	return finish(job, seconds, err);
+}
+
+int nbd_netlink_connect(const struct nbd_netlink_device *device, unsigned seconds,
+			struct error *err)
+{
+	return carry_out(NBD_CMD_CONNECT, "connect", device, seconds, err);
+}
+
+int nbd_netlink_disconnect(int number, unsigned seconds, struct error *err)
 {
 	const struct nbd_netlink_device device = { .number = number };
 
-	return command(NBD_CMD_DISCONNECT, &device, "disconnect", err);
+	return carry_out(NBD_CMD_DISCONNECT, "disconnect", &device, seconds, err);
 }
 
-int nbd_netlink_reconfigure(const struct nbd_netlink_device *device, struct error *err)
+int nbd_netlink_reconfigure(const struct nbd_netlink_device *device, unsigned seconds,
+			    struct error *err)
 {
-	return command(NBD_CMD_RECONFIGURE, device, "reconfigure", err);
+	return carry_out(NBD_CMD_RECONFIGURE, "reconfigure", device, seconds, err);
 }

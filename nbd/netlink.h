@@ -1,8 +1,9 @@
 /*
  * The commands of the kernel's NBD driver over generic netlink (include/uapi/linux/nbd-netlink.h,
  * drivers/block/nbd.c). The kernel carries a command out while it is being sent, so all of these
- * block. Any thread but a queue's. They return 0 or a negative errno with a sentence, where nothing
- * else is said.
+ * block; but not for longer than @seconds, or some seconds where there is none. After -ETIMEDOUT
+ * the kernel may carry it out yet. Any thread but a queue's. They return 0 or a negative errno with
+ * a sentence, where nothing else is said.
  */
 #pragma once
 
@@ -31,10 +32,12 @@ int nbd_netlink_probe(struct error *err);
 int nbd_netlink_has_identifiers(struct error *err);
 
 /* Makes the device live. -EBUSY when the number is in use. */
-int nbd_netlink_connect(const struct nbd_netlink_device *device, struct error *err);
+int nbd_netlink_connect(const struct nbd_netlink_device *device, unsigned seconds,
+			struct error *err);
 
 /* Takes the device's sockets away and fails what is in flight with EIO. */
-int nbd_netlink_disconnect(int number, struct error *err);
+int nbd_netlink_disconnect(int number, unsigned seconds, struct error *err);
 
 /* Changes a live device: its size where @size is not 0, and dead sockets for the new ones. */
-int nbd_netlink_reconfigure(const struct nbd_netlink_device *device, struct error *err);
+int nbd_netlink_reconfigure(const struct nbd_netlink_device *device, unsigned seconds,
+			    struct error *err);
