@@ -18,6 +18,7 @@
 #include "daemon/descriptors.h"
 #include "daemon/methods.h"
 #include "daemon/metrics.h"
+#include "daemon/mounts.h"
 #include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/queues.h"
@@ -236,6 +237,7 @@ int main(int argc, char **argv)
 	if (geteuid() != 0)
 		log_warning(
 			"This is not root: exports can be served, but block devices take root.");
+	mounts_leave();
 	serve_memory_reclaim();
 	descriptors_raise();
 	if (start(&daemon, &options, &err) < 0) {

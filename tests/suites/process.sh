@@ -1,5 +1,5 @@
 #!/bin/bash
-# about: what urbdd asks of the kernel for itself: reclaim, the OOM killer, file descriptors
+# about: what urbdd asks of the kernel for itself: reclaim, the OOM killer, file descriptors, a mount namespace
 # limit: 400
 . "$(dirname "$0")/../lib.sh"
 require_program setpriv util-linux
@@ -56,8 +56,59 @@ few_descriptors() {
 	end_process "$daemon"
 }
 
-has_the_capability() { # CAP_SYS_RESOURCE
-	((0x$(awk '/^CapEff/ { print $2 }' /proc/self/status) >> 24 & 1))
+in_namespace() { # PROPAGATION SCENARIO
+	unshare --mount --propagation "$1" bash tests/suites/process.sh "$2" || failures=$((failures + 1))
+}
+
+namespace_of() { readlink "/proc/$1/ns/mnt"; }
+has_mounted() { grep -q " $1 " "/proc/$daemon/mountinfo"; }
+
+mounts_come_and_go() {
+	mkdir "$work/before" "$work/after"
+	mount -t tmpfs before "$work/before"
+	start_daemon
+	check_code 1 "it has a mount namespace of its own" [ "$(namespace_of "$daemon")" = "$(namespace_of self)" ]
+	check "with what was mounted before" has_mounted "$work/before"
+	mount -t tmpfs after "$work/after"
+	truncate -s 64M "$work/after/image"
+	check "and what is mounted later" "$urbd" export --export-name later "file:$work/after/image"
+	check "an image there is let go of" "$urbd" unexport later
+	check "both can be unmounted" umount "$work/before" "$work/after"
+	check_code 1 "it does not hold the one" has_mounted "$work/before"
+	check_code 1 "nor the other" has_mounted "$work/after"
+	check "the mount points can be removed" rmdir "$work/before" "$work/after"
+	end_process "$daemon"
+}
+
+mounts_would_not_follow() {
+	start_daemon
+	check_equal "where mounts would not follow it stays with them" "$(namespace_of "$daemon")" "$(namespace_of self)"
+	end_process "$daemon"
+}
+
+# A urbdd that comes back finds its device mounted.
+its_devices_can_be_unmounted() {
+	local device
+	truncate -s 64M "$work/image"
+	mkdir "$work/volume"
+	start_daemon
+	device=$("$urbd" map "file:$work/image")
+	mkfs.ext4 -q "$device"
+	mount "$device" "$work/volume"
+	kill -KILL "$daemon"
+	wait "$daemon" 2>/dev/null || true
+	start_daemon
+	check "the mount of its own device is in its namespace" has_mounted "$work/volume"
+	check_code 1 "which is its own" [ "$(namespace_of "$daemon")" = "$(namespace_of self)" ]
+	check "its device can be unmounted" umount "$work/volume"
+	check "the mount point can be removed" rmdir "$work/volume"
+	check "nobody holds the device any more" "$urbd" unmap "$device"
+	end_process "$daemon"
+}
+
+in_the_guest() {
+	it_protects_itself
+	in_namespace shared its_devices_can_be_unmounted
 }
 
 if (($#)); then
@@ -66,8 +117,10 @@ if (($#)); then
 fi
 without_the_capability
 few_descriptors
-if has_the_capability; then
-	it_protects_itself
-else # as in a container
-	in_guest bash tests/suites/process.sh it_protects_itself || not_ok "the guest ends well" "exit $?"
+if unshare --mount true 2>/dev/null; then
+	in_namespace shared mounts_come_and_go
+	in_namespace private mounts_would_not_follow
+else
+	skip "a mount namespace" "mounts need root"
 fi
+in_guest bash tests/suites/process.sh in_the_guest || not_ok "the guest ends well" "exit $?"
