@@ -5,6 +5,7 @@
 #include <rbd/librbd.h>
 #include <semaphore.h>
 
+#include "image/lookout.h"
 #include "image/rbd-quiesce.h"
 #include "image/rbd.h"
 #include "image/worker.h"
@@ -26,6 +27,8 @@ struct rbd_image {
 	atomic_bool look_posted; /* and not begun */
 	uint64_t watch;		 /* handle of the update watch */
 	bool watched;
+	struct lookout lookout; /* for the header, where there is no watch on it */
+	bool looked_after;
 	struct rbd_quiesce *quiesce; /* NULL: nothing is done around snapshots */
 };
 

@@ -215,6 +215,29 @@ static void rbd_submit(struct image *image, struct request *request)
 		start(rbd, request);
 }
 
+static void header_gone(void *data)
+{
+	struct rbd_image *rbd = data;
+
+	image_set_gone(&rbd->image);
+}
+
+/* librbd has no watch on what it does not write to. */
+static int look_after_header(struct rbd_image *rbd)
+{
+	int r;
+
+	rbd->lookout = (struct lookout){
+		.ioctx = rbd->ioctx,
+		.object = rbd->header,
+		.gone = header_gone,
+		.data = rbd,
+	};
+	r = lookout_start(&rbd->lookout);
+	rbd->looked_after = r == 0;
+	return r;
+}
+
 static int watch_header(struct rbd_image *rbd)
 {
 	int r;
@@ -222,6 +245,8 @@ static int watch_header(struct rbd_image *rbd)
 	rbd->look_work.run = run_look;
 	r = rbd_update_watch(rbd->rbd, &rbd->watch, header_changed, rbd);
 	rbd->watched = r == 0;
+	if (r == 0 && rbd->image.info.read_only)
+		r = look_after_header(rbd);
 	return r;
 }
 
@@ -244,6 +269,8 @@ static int rbd_image_close(struct image *image)
 	struct rbd_image *rbd = rbd_of(image);
 
 	rbd_quiesce_stop(rbd->quiesce);
+	if (rbd->looked_after)
+		lookout_stop(&rbd->lookout);
 	if (rbd->watched)
 		rbd_update_unwatch(rbd->rbd, rbd->watch);
 	return rbd_image_free(rbd);
@@ -269,7 +296,7 @@ int rbd_image_open(struct rbd_client *client, const struct rbd_image_spec *spec,
 	rbd->image.ops = &rbd_ops;
 	r = watch_header(rbd);
 	if (r < 0) {
-		rbd_image_free(rbd);
+		rbd_image_close(&rbd->image);
 		return error_set(err, r, "Cannot watch image %s: %s.", spec->image, errno_text(r));
 	}
 	*ret = &rbd->image;

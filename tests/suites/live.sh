@@ -93,6 +93,41 @@ test_removed() {
 	start_daemon
 }
 
+read_of() { # URI
+	timeout 30 qemu-io -r -f raw -c "read 0 64k" "$1"
+}
+
+# Nothing watches what is opened for reading alone: it is looked for from time to time.
+test_removed_under_readers() {
+	local uri snapshot
+	rbd create read --size 64M
+	rbd snap create --no-progress read@one
+	uri=$(export_of read --read-only --export-name r)
+	snapshot=$(export_of read@one --export-name s)
+	check "read-only: it is read" read_of "$uri"
+	check "read-only: and its snapshot" read_of "$snapshot"
+	remove_header read
+	for uri in "$uri" "$snapshot"; do
+		check "read-only: status says that it was removed" eventually 40 has_failed "$uri"
+		check_says "Input/output error" "read-only: then a read is EIO" read_of "$uri"
+	done
+	check "read-only: it can be unexported" timeout 20 "$urbd" unexport --export-name r
+	check "read-only: and its snapshot" timeout 20 "$urbd" unexport --export-name s
+	forget_name read
+}
+
+# Who closes does not wait for what was asked.
+test_silent_readers() {
+	rbd create silent --size 64M
+	export_of silent --read-only >/dev/null
+	"$lab/cluster" stop "$CLUSTER" --kill osd.0
+	sleep 12 # until it was asked about the image
+	check "read-only: with a silent cluster it can be unexported" timeout 20 "$urbd" unexport silent
+	"$lab/cluster" start "$CLUSTER"
+	stop_daemon "read-only: and the daemon ends"
+	start_daemon
+}
+
 has_served() { # REQUESTS
 	(($("$urbd" stat --json | jq '[.. | objects | .requests // 0] | max // 0') >= $1))
 }
@@ -264,5 +299,6 @@ test_settings_changed() {
 make_hook
 start_daemon
 tests=("$@")
-(($#)) || tests=(hook_is_checked settings_changed quiesce quiesce_and_stop removed removed_under_load)
+(($#)) || tests=(hook_is_checked settings_changed quiesce quiesce_and_stop removed removed_under_load
+	removed_under_readers silent_readers)
 for name in "${tests[@]}"; do "test_$name"; done
