@@ -66,6 +66,7 @@ struct device {
 	atomic_uint forcing; /* unmaps by force that wait for who works on it, and who gives way */
 	unsigned closing; /* images that it had and that are not closed yet: no other is opened */
 	bool detaching;	  /* blocked, and somebody takes its image away from its gate */
+	bool forsaken;	  /* blocked, and nobody opens its image: the replacer sees to that */
 	bool reopening;	  /* somebody opens its image anew, and works on it only at the end */
 	struct idleness idleness;
 
@@ -99,7 +100,7 @@ struct devices {
 	pthread_cond_t changed;
 	struct list table;
 	unsigned releasing; /* threads that release, resize or recover: the table outlives them */
-	sem_t cut_off;	    /* posted when a device's flag of that name is set */
+	sem_t cut_off;	    /* posted when a device's flag of that name, or `forsaken`, is set */
 	pthread_t replacer; /* waits for it, until leaving */
 	pthread_t watcher;  /* of stalls.c, until leaving */
 	bool leaving;	    /* the daemon ends: nobody begins anything */

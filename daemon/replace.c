@@ -292,9 +292,9 @@ void device_await_image(struct device *device)
 	struct devices *devices = device->devices;
 
 	pthread_mutex_lock(&devices->lock);
-	if (device->state == DEVICE_BLOCKED && !devices->leaving)
-		begin(device, await_main);
+	device->forsaken = device->state == DEVICE_BLOCKED;
 	pthread_mutex_unlock(&devices->lock);
+	sem_post(&devices->cut_off);
 }
 
 /* The thread that waits for news. */
@@ -311,19 +311,32 @@ static bool begin_replace(struct device *device)
 	return false;
 }
 
+/* With the lock. */
+static bool begin_await(struct device *device)
+{
+	device->forsaken = !begin(device, await_main);
+	return !device->forsaken;
+}
+
 /*
  * With the lock. What somebody else works on is looked at again when that is over. False when there
  * are no threads.
  */
+static bool begin_what_is_due(struct device *device)
+{
+	if (device->state == DEVICE_LIVE && atomic_load(&device->cut_off))
+		return begin_replace(device);
+	if (device->state == DEVICE_BLOCKED && device->forsaken)
+		return begin_await(device);
+	return true;
+}
+
+/* With the lock. */
 static bool begin_all(struct devices *devices)
 {
-	list_for_each(entry, &devices->table) {
-		struct device *device = list_entry(entry, struct device, entry);
-
-		if (atomic_load(&device->cut_off) && device->state == DEVICE_LIVE &&
-		    !begin_replace(device))
+	list_for_each(entry, &devices->table)
+		if (!begin_what_is_due(list_entry(entry, struct device, entry)))
 			return false;
-	}
 	return true;
 }
 

@@ -180,6 +180,23 @@ static void begin_write(void)
 	queue_call(fake->queue, submit, &fake->write);
 }
 
+/* ---- threads, of which there may be none for a while */
+
+static atomic_uint threads_missing; /* so many that are asked for */
+
+int __real_thread_detached(void *(*main)(void *data), void *data);
+int __wrap_thread_detached(void *(*main)(void *data), void *data);
+
+int __wrap_thread_detached(void *(*main)(void *data), void *data)
+{
+	unsigned missing = atomic_load(&threads_missing);
+
+	if (missing == 0)
+		return __real_thread_detached(main, data);
+	atomic_store(&threads_missing, missing - 1);
+	return -EAGAIN;
+}
+
 /* ---- the table */
 
 struct fixture {
@@ -566,6 +583,25 @@ static void held_requests_have_their_timeout(void **state)
 	expect_unmapped(*state);
 }
 
+static void an_image_is_awaited_when_there_are_threads(void **state)
+{
+	struct fixture *fixture = *state;
+	struct timespec deadline = deadline_in(30);
+	struct error err = ERROR_NONE;
+	struct device *device;
+
+	expect_mapped(fixture, "read=EIO");
+	device = find_path(fixture->devices, "/dev/ublkb77");
+	set_state(device, DEVICE_MAPPING);
+	assert_int_equal(device_close_image(device, &deadline, &err), IMAGE_CLOSED);
+	set_state(device, DEVICE_BLOCKED);
+	threads_missing = 2;
+	device_await_image(device);
+	await_state(fixture, "live");
+	assert_int_equal(threads_missing, 0);
+	expect_unmapped(fixture);
+}
+
 #define devices_test(name) cmocka_unit_test_setup_teardown(name, make, drop)
 
 int main(void)
@@ -580,6 +616,7 @@ int main(void)
 		devices_test(a_stop_does_not_wait_for_ever),
 		devices_test(force_takes_what_is_being_replaced),
 		devices_test(force_takes_what_is_cut_off_and_silent),
+		devices_test(an_image_is_awaited_when_there_are_threads),
 		devices_test(held_requests_have_their_timeout),
 		devices_test(what_is_left_is_taken_back),
 		devices_test(what_is_stranded_stays_whole),
