@@ -1,6 +1,7 @@
 #include "daemon/connection.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -85,11 +86,25 @@ static void send_progress(void *data, const char *text)
 		(void)!send(caller->connection->fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/*
+ * Either the process is gone or it has closed the socket. One that merely says no more
+ * (shutdown(2) for writing) waits for its answer.
+ */
+static bool has_hung_up(void *data)
+{
+	struct caller *caller = data;
+	struct pollfd peer = { .fd = caller->connection->fd };
+
+	return poll(&peer, 1, 0) > 0 && (peer.revents & POLLHUP);
+}
+
 /* The answer to a call: what the method gave, or why it is refused. */
 static json_t *answer(struct connection *connection, const struct control_message *message)
 {
 	struct caller caller = { connection, message->id };
-	const struct reporter reporter = { send_progress, &caller };
+	const struct reporter reporter = { .report = send_progress,
+					   .data = &caller,
+					   .gone = has_hung_up };
 	struct error err = ERROR_NONE;
 	json_t *result = NULL;
 	int r;

@@ -386,6 +386,17 @@ static int open_identified(struct device *device, const struct map_request *requ
 	return 0;
 }
 
+/*
+ * A device that nobody was told of would be nobody's to unmap. Looked at between the steps, each of
+ * which has its deadline; from the last look on the device stays, and who asks again gets it.
+ */
+static int need_caller(const struct map_request *request, struct error *err)
+{
+	if (!caller_gone(request->reporter))
+		return 0;
+	return error_set(err, -ECANCELED, "Who asked for it has gone away.");
+}
+
 /* The device is in the table as `mapping`; it leaves it again on failure. */
 static int map_entered(struct device *device, const struct map_request *request,
 		       const struct timespec *deadline, json_t **ret, struct error *err)
@@ -394,18 +405,26 @@ static int map_entered(struct device *device, const struct map_request *request,
 	struct timespec late;
 	int r;
 
-	r = open_identified(device, request, err);
+	device_spec(device, spec);
+	r = need_caller(request, err);
+	if (r == 0)
+		r = open_identified(device, request, err);
 	if (r == 0)
 		r = opener_claim(&device->opened, request, deadline, err);
 	if (r == 0)
+		r = need_caller(request, err);
+	if (r == 0)
 		r = device_start(device, request, deadline, err);
+	if (r == 0)
+		r = need_caller(request, err);
 	if (r < 0) {
+		if (caller_gone(request->reporter))
+			log_info("the map of %s is given up: who asked for it has gone away", spec);
 		leave_table(device);
 		late = deadline_in(UNDO_TIMEOUT);
 		device_release(device, &late, deadline);
 		return r;
 	}
-	device_spec(device, spec);
 	device->mapped_at = time(NULL);
 	*ret = map_result(device, NULL);
 	log_info("%s is mapped as %s%s", spec, device->path,

@@ -274,7 +274,7 @@ static int claim_rbd(struct opened *opened, const struct map_request *request,
 
 	memcpy(identity, opened->image->identity, sizeof(identity));
 	r = rbd_image_claim(&opened->image, claim_of(request), left, err);
-	while (r == -EBUSY && !deadline_passed(&patience)) {
+	while (r == -EBUSY && !deadline_passed(&patience) && !caller_gone(request->reporter)) {
 		report(request->reporter, "waiting for others to let go of the image");
 		sleep_about(pause);
 		pause = MIN(pause * 3 / 2, PAUSE_LAST);

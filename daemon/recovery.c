@@ -327,7 +327,7 @@ static struct recovery *make_recovery(struct devices *devices, const char *path,
 	}
 	recovery->record = json_incref(record);
 	recovery->ops = frontend_named(text_of(record, "frontend"));
-	recovery->reporter = (struct reporter){ report_reason, recovery->device };
+	recovery->reporter = (struct reporter){ .report = report_reason, .data = recovery->device };
 	return recovery;
 }
 

@@ -199,6 +199,43 @@ test_together() {
 	check_equal "nothing is left of that" "$(watchers plain)" ""
 }
 
+# Sends a map to b and hangs up when it waits for others; or says no more, and takes the answer.
+map_and() { # hang-up|listen
+	/usr/bin/python3 - "$1" "$TEST_DIR/b.ctl" <<-END
+		import json, os, socket, sys
+		peer = socket.socket(socket.AF_UNIX)
+		peer.settimeout(60)
+		peer.connect(sys.argv[2])
+		params = {"image": "plain", "user": os.environ["CLIENT"], "monitors": os.environ["MONITORS"],
+		          "key": open(os.environ["KEYFILE"]).read().strip(), "timeout": 60}
+		request = {"jsonrpc": "2.0", "id": 1, "method": "map", "params": params}
+		peer.sendall(json.dumps(request).encode() + b"\n")
+		if sys.argv[1] == "listen":
+		    peer.shutdown(socket.SHUT_WR)
+		for line in peer.makefile():
+		    message = json.loads(line)
+		    if "error" in message:
+		        sys.exit(message["error"]["message"])
+		    if sys.argv[1] == "hang-up" and "waiting for others" in message["params"]["text"]:
+		        sys.exit()
+		sys.exit("no answer")
+	END
+}
+
+# Who goes away while a map of his waits for others wants no device any more.
+test_vanished() {
+	local first
+	exports "one writes" a plain
+	first=$(watchers plain)
+	check "another one waits to map it, and hangs up" map_and hang-up
+	check "the daemon waits no longer then" eventually 8 \
+		grep -q "the map of rbd/plain is given up: who asked for it has gone away" "$TEST_DIR/b.log"
+	check_equal "nothing is left of that" "$(watchers plain)" "$first"
+	check_says "$first has it open" "one that says no more gets its answer" map_and listen
+	check_equal "only the one was given up" "$(grep -c "is given up" "$TEST_DIR/b.log")" 1
+	unexports a rbd/plain
+}
+
 test_patience() {
 	local waiters begin=$SECONDS got=0
 	exports "one writes" a plain
@@ -245,5 +282,5 @@ rbd snap create --no-progress plain@s
 start_daemon a
 start_daemon b
 tests=("$@")
-(($#)) || tests=(exclusive handover automatic watchers together patience silence)
+(($#)) || tests=(exclusive handover automatic watchers together vanished patience silence)
 for name in "${tests[@]}"; do "test_$name"; done
