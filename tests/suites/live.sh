@@ -265,6 +265,7 @@ limit() { # EXPORT-NAME IOPS
 
 test_settings_changed() {
 	local uri other
+	mode well
 	uri=$(export_of quiet --export-name q --exclusive --quiesce-hook "$TEST_DIR/hook")
 	check "it is written to" io "$uri" "write -P 1 0 64k"
 	check "settings change" limit q 5000
