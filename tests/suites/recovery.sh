@@ -42,5 +42,5 @@ wait $daemon || code=$?
 check_equal "the daemon ends" $code 0
 
 start_cluster
-in_guest --timeout 2300 --mem 2048 --env "MAP_ROUNDS=${MAP_ROUNDS:-40}" bash tests/suites/guest/recovery "$@" ||
+in_guest --timeout 2300 --mem 2048 --env MAP_ROUNDS --env MAP_SEED bash tests/suites/guest/recovery "$@" ||
 	not_ok "the guest ends well" "exit $?"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # about: the unit tests, the contract of images (null, file, fault) and NBD clients that do anything under ASAN + UBSAN, and TSAN
-# limit: 1200
+# limit: 1500
 . "$(dirname "$0")/../lib.sh"
 
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
@@ -32,7 +32,7 @@ exports_with() { # NAME
 # at the ring of a control command. liburing maps rings by system calls that TSAN does not see, so that an address which
 # comes again may look like a race; that it is no more than that is not proved.
 killed_with() { # NAME
-	URBD_BUILD=$top/build/$1 build=$top/build/$1 in_guest --timeout 500 --mem 3072 --env MAP_ROUNDS=6 --env ASAN_OPTIONS --env UBSAN_OPTIONS --env TSAN_OPTIONS \
+	URBD_BUILD=$top/build/$1 build=$top/build/$1 in_guest --timeout 700 --mem 3072 --env MAP_ROUNDS=20 --env ASAN_OPTIONS --env UBSAN_OPTIONS --env TSAN_OPTIONS \
 		bash tests/suites/guest/recovery many_maps || not_ok "$1: the guest ends well" "exit $?"
 }
 
