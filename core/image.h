@@ -101,6 +101,12 @@ struct image {
 	char identity[IMAGE_IDENTITY_MAX];
 	atomic_uint in_flight; /* requests submitted and not completed */
 
+	/*
+	 * How often what had been answered may not have been stored, with no request to tell it: a
+	 * flush of somebody's who was there before must fail. Any thread adds to it.
+	 */
+	atomic_uint lost;
+
 	/* Of every request, if set, before the first one; image_close() frees them. */
 	struct figures *figures;
 

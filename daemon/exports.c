@@ -13,6 +13,7 @@
 #include "common/thread.h"
 #include "control/client.h"
 #include "core/figures.h"
+#include "core/flush.h"
 #include "core/gate.h"
 #include "daemon/access.h"
 #include "daemon/client_pool.h"
@@ -129,12 +130,22 @@ static json_t *result_of(const struct daemon_export *export, bool existing)
 }
 
 /* Waits for the requests that the image holds, however long. */
+static void close_opened(struct daemon_export *export, struct opened *opened)
+{
+	int r = opener_close(export->exports->clients, opened);
+
+	if (r < 0)
+		log_error("%s: its image did not close in order (%s); what was in a cache may be "
+			  "lost",
+			  export->name, errno_text(r));
+}
+
 static void close_export(struct daemon_export *export)
 {
 	struct exports *exports = export->exports;
 	struct address *address;
 
-	opener_close(exports->clients, &export->opened);
+	close_opened(export, &export->opened);
 	pthread_mutex_lock(&exports->lock);
 	address = export->address;
 	export->address = NULL;
@@ -587,11 +598,34 @@ static int open_again(struct daemon_export *export, const struct timespec *deadl
 	return 0;
 }
 
+/*
+ * A flush that fails at a close is nobody's request, and may leave nothing to be flushed again: so
+ * the image is flushed before, and what fails then fails the next flush of every client.
+ */
+static int store_cache(struct daemon_export *export, struct image *inner,
+		       const struct timespec *deadline, struct error *err)
+{
+	int r = 0;
+
+	if (inner->info.volatile_cache)
+		r = image_flush(inner, export->exports->queues->list[0], deadline, NULL);
+	if (r == 0)
+		return 0;
+	atomic_fetch_add(&export->opened.image->lost, 1);
+	log_error("%s: its storage did not take what is in its cache (%s)", export->uri,
+		  errno_text(r));
+	return error_set(err, r,
+			 "Nothing is changed: its storage did not take what is in its cache (%s). "
+			 "The clients' next flushes fail, too.",
+			 errno_text(r));
+}
+
 /* Held, then closed. */
 static int close_image(struct daemon_export *export, const struct timespec *deadline,
 		       struct error *err)
 {
 	struct opened old = { .client = export->opened.client };
+	int r;
 
 	gate_hold(export->gate);
 	if (!gate_wait_idle(export->gate, deadline, NULL)) {
@@ -599,9 +633,14 @@ static int close_image(struct daemon_export *export, const struct timespec *dead
 		return settings_refuse_busy(err);
 	}
 	old.image = gate_take_inner(export->gate);
+	r = store_cache(export, old.image, deadline, err);
+	if (r < 0) {
+		gate_resume(export->gate, old.image);
+		return r;
+	}
 	export->opened.client = NULL;
 	export->opened.rbd = NULL;
-	opener_close(export->exports->clients, &old);
+	close_opened(export, &old);
 	return 0;
 }
 

@@ -352,11 +352,13 @@ int opener_open_claimed(struct client_pool *clients, const struct map_request *r
 	return 0;
 }
 
-void opener_close(struct client_pool *clients, struct opened *opened)
+int opener_close(struct client_pool *clients, struct opened *opened)
 {
-	image_close(opened->image);
+	int r = image_close(opened->image);
+
 	client_pool_put(clients, opened->client);
 	*opened = (struct opened){ 0 };
+	return r;
 }
 
 void opener_identity(const struct map_request *request, char *ret)

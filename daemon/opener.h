@@ -67,6 +67,8 @@ int opener_take_lock(struct opened *opened, const struct map_request *request,
 int opener_open_claimed(struct client_pool *clients, const struct map_request *request,
 			struct opened *ret, struct error *err) warn_unused;
 
-/* Waits for requests in flight, closes the image, gives the client back. Harmless on zeroed memory.
+/*
+ * Waits for requests in flight, closes the image, gives the client back. Harmless on zeroed memory.
+ * 0, or the negative errno with which the storage ended: what was in a cache may be lost.
  */
-void opener_close(struct client_pool *clients, struct opened *opened);
+int opener_close(struct client_pool *clients, struct opened *opened);

@@ -97,6 +97,7 @@ struct nbd_session {
 
 	/* Transmission. */
 	struct image *image;
+	unsigned lost; /* image->lost, as far as the client was told */
 	struct slot *pool;
 	uint8_t *buffers; /* one mapping for all of them */
 	size_t buffers_size;

@@ -82,6 +82,7 @@ int transmission_start(struct nbd_session *session, struct nbd_export *export)
 		init_slot(session, i);
 	session->export = export;
 	session->image = export->image;
+	session->lost = atomic_load(&session->image->lost);
 	session->transmitting = true;
 	session->state = STATE_REQUEST;
 	return 0;
@@ -227,6 +228,15 @@ static bool submit_next_piece(struct slot *slot)
 	return true;
 }
 
+/* Whether what the client has written may be lost, and it was not told yet. */
+static bool has_news_of_loss(struct nbd_session *session)
+{
+	unsigned lost = atomic_load(&session->image->lost), told = session->lost;
+
+	session->lost = lost;
+	return lost != told;
+}
+
 void transmission_complete(struct slot *slot, int result)
 {
 	if (slot->session->abandoned) {
@@ -237,6 +247,8 @@ void transmission_complete(struct slot *slot, int result)
 		slot->extents.count = 0;
 		result = 0;
 	}
+	if (slot->command == NBD_CMD_FLUSH && has_news_of_loss(slot->session))
+		result = -EIO;
 	if (result < 0)
 		reply_failure(slot, result);
 	else if (!submit_next_piece(slot))

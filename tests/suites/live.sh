@@ -297,9 +297,47 @@ test_settings_changed() {
 	forget_name shared
 }
 
+# The cache's flush at the close of the image is nobody's request: whoever flushes next is told.
+test_settings_and_cache() {
+	local uri
+	rbd create cache --size 64M
+	uri=$(export_of cache --export-name cache -o rbd_cache=true -o rbd_cache_policy=writeback \
+		--fault "flush=ENOSPC*1")
+	/usr/bin/python3 - "$uri" "$TEST_DIR/written" "$TEST_DIR/refused" >"$TEST_DIR/flushes" 2>&1 <<-END &
+		import nbd, os, sys, time
+		def flush(h):
+		    try:
+		        h.flush()
+		        return "stored"
+		    except nbd.Error as e:
+		        return e.errno
+		handles = [nbd.NBD(), nbd.NBD()]
+		for h in handles:
+		    h.connect_uri(sys.argv[1])
+		handles[0].pwrite(b"1" * 65536, 0)
+		open(sys.argv[2], "w").close()
+		while not os.path.exists(sys.argv[3]):
+		    time.sleep(0.1)
+		for h in handles + handles:
+		    print(flush(h))
+	END
+	local client=$!
+	check "a client has written to a cache" eventually 60 test -e "$TEST_DIR/written"
+	check_says "Nothing is changed: its storage did not take .*No space left" \
+		"settings do not change when the cache is not stored, and why" limit cache 100
+	touch "$TEST_DIR/refused"
+	wait "$client" || not_ok "the clients end"
+	check_equal "each client's next flush fails, its later ones do not" \
+		"$(xargs <"$TEST_DIR/flushes")" "EIO EIO stored stored"
+	check "the log tells" grep -q 'cache.*did not take what is in its cache' "$TEST_DIR/log"
+	check "then settings change" limit cache 5000
+	check "what was written is there" io "$uri" "read -P 49 0 64k"
+	"$urbd" unexport --export-name cache
+}
+
 make_hook
 start_daemon
 tests=("$@")
-(($#)) || tests=(hook_is_checked settings_changed quiesce quiesce_and_stop removed removed_under_load
-	removed_under_readers silent_readers)
+(($#)) || tests=(hook_is_checked settings_changed settings_and_cache quiesce quiesce_and_stop removed
+	removed_under_load removed_under_readers silent_readers)
 for name in "${tests[@]}"; do "test_$name"; done
