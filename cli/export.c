@@ -56,8 +56,8 @@ static const struct cli_option unexport_options[] = {
 	  .help = "the export's name, which is not taken for an image",
 	  .param = "name" },
 	{ .name = "force",
-	  .help = "cut clients off at once, without an answer to what is in flight; the storage "
-		  "has to answer that all the same before the image is closed",
+	  .help = "cut clients off at once, without an answer to what is in flight; the image "
+		  "is closed when the storage has answered that, for which nobody waits",
 	  .param = "force" },
 	{ .name = "timeout",
 	  .argument = "SECONDS",

@@ -303,7 +303,9 @@ static const struct control_member list_results[] = {
 	  .kind = CONTROL_ARRAY,
 	  .doc = "An object an export: `name`, `uri`, `listen`, `type`, `pool`, `namespace`, "
 		 "`image` (file: the path), `snapshot`, `state` (`opening`, `live`, `changing`, "
-		 "`stopping`, `failed`), `reason` (why it failed), `quiesce_hook`, `read_only`, "
+		 "`blocked`, "
+		 "`stopping`, `failed`), `reason` (why it failed, or why its I/O waits), "
+		 "`quiesce_hook`, `read_only`, "
 		 "`tls`, `clients` (connections), and `settings` where `set` gave it any." },
 	{ 0 },
 };
@@ -373,7 +375,8 @@ static const struct control_member unexport_params[] = {
 	{ .name = "force",
 	  .kind = CONTROL_BOOLEAN,
 	  .fallback = "`false`",
-	  .doc = "Cut clients off at once, without an answer to what is in flight." },
+	  .doc = "Cut clients off at once, without an answer to what is in flight; and do not wait "
+		 "for a storage that does not answer, whose image is closed when it does." },
 	{ .name = "timeout",
 	  .kind = CONTROL_INTEGER,
 	  .min = 1,

@@ -54,7 +54,8 @@ struct image *gate_take_inner(struct gate *gate);
 /* Of a held gate without an image: takes @inner over, and sends on to it what waits. */
 void gate_resume(struct gate *gate, struct image *inner);
 
-/* Answers all that waits, and all that comes, with EIO. For good. */
+/* Answers all that waits, and all that comes, with EIO. For good. Also while another of these
+ * functions runs. */
 void gate_fail(struct gate *gate);
 
 /* Requests that wait, at about this moment. */

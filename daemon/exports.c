@@ -38,13 +38,22 @@
 /* How much longer than its clients an image may take to close. */
 #define CLOSE_GRACE 1
 
-enum export_state { EXPORT_OPENING, EXPORT_LIVE, EXPORT_CHANGING, EXPORT_STOPPING };
+/* Seconds that an unexport by force waits for the image. */
+#define FORCED_CLOSE 4
 
-static const char *const state_names[] = { "opening", "live", "changing", "stopping" };
+#define ATTEMPT_TIMEOUT 30 /* seconds, to open an image once more */
+#define PAUSE		2  /* between two attempts */
+
+enum export_state { EXPORT_OPENING, EXPORT_LIVE, EXPORT_CHANGING, EXPORT_BLOCKED, EXPORT_STOPPING };
+
+static const char *const state_names[] = { "opening", "live", "changing", "blocked", "stopping" };
 
 /*
  * In the table from before its image is opened until it is closed. Whoever moves it to `opening`,
- * `changing` (→ live) or `stopping` works on it without the lock.
+ * `changing` (→ live, blocked) or `stopping` works on it without the lock. A blocked one has no
+ * image as yet: its I/O is held, and a thread looks for one (→ live). An end by force does not wait
+ * for whoever changes it or looks for its image: they give way when they can, and the export is
+ * freed when they have.
  */
 struct daemon_export {
 	struct list entry;
@@ -62,8 +71,12 @@ struct daemon_export {
 	struct idleness idleness;
 	bool closed;   /* its image could not be opened again: every request fails */
 	bool given_up; /* it ends, and its image may hold requests for ever: nobody waits for it */
-	bool force;    /* of its end */
-	unsigned timeout; /* likewise */
+	bool in_work;  /* of who changes it or looks for its image */
+	bool closing;  /* the image that it had is being closed */
+	atomic_uint forcing;	     /* it ends by force: whoever works on it gives way */
+	char reason[ERROR_TEXT_MAX]; /* why it is blocked */
+	bool force;		     /* of its end */
+	unsigned timeout;	     /* likewise */
 };
 
 struct exports {
@@ -140,11 +153,22 @@ static void close_opened(struct daemon_export *export, struct opened *opened)
 			  export->name, errno_text(r));
 }
 
+static void await_workers(struct daemon_export *export)
+{
+	struct exports *exports = export->exports;
+
+	pthread_mutex_lock(&exports->lock);
+	while (export->in_work || export->closing)
+		pthread_cond_wait(&exports->changed, &exports->lock);
+	pthread_mutex_unlock(&exports->lock);
+}
+
 static void close_export(struct daemon_export *export)
 {
 	struct exports *exports = export->exports;
 	struct address *address;
 
+	await_workers(export);
 	close_opened(export, &export->opened);
 	pthread_mutex_lock(&exports->lock);
 	address = export->address;
@@ -418,23 +442,33 @@ static int find_one(struct exports *exports, const struct unexport_request *requ
 /* With the lock. Somebody works on it, and it stays when that is over. */
 static bool is_unsettled(const struct daemon_export *export)
 {
-	return export->state == EXPORT_OPENING || export->state == EXPORT_CHANGING;
+	return export->state == EXPORT_OPENING || export->state == EXPORT_CHANGING ||
+	       export->state == EXPORT_BLOCKED;
+}
+
+/* With the lock. What is asked by force waits for nobody who gives way. */
+static bool is_waited_for(const struct daemon_export *export, bool force)
+{
+	return is_unsettled(export) && !(force && export->in_work);
 }
 
 /* With the lock. Waits for one that is being opened: it is live then, or was never there. */
 static int find_settled(struct exports *exports, const struct unexport_request *request,
 			struct daemon_export **ret, struct error *err)
 {
-	struct timespec deadline = deadline_in(request->timeout);
+	unsigned patience = request->force ? MIN(request->timeout, FORCED_CLOSE) : request->timeout;
+	struct timespec deadline = deadline_in(patience);
 	int r;
 
-	while ((r = find_one(exports, request, ret, err)) == 0 && is_unsettled(*ret))
+	while ((r = find_one(exports, request, ret, err)) == 0 &&
+	       is_waited_for(*ret, request->force))
 		if (pthread_cond_timedwait(&exports->changed, &exports->lock, &deadline) ==
 		    ETIMEDOUT)
 			return error_set(
 				err, -ETIMEDOUT,
 				"It is still being exported or changed: its storage does not "
-				"answer. Try again later.");
+				"answer. Try again later; what is changed can be unexported with "
+				"--force.");
 	return r;
 }
 
@@ -445,6 +479,8 @@ static void *end_export(void *data)
 	struct error ignored = ERROR_NONE;
 
 	/* What is forced from here on comes through nbd_server_cut(). */
+	if (export->force)
+		gate_fail(export->gate);
 	nbd_server_remove(export->address->server, export->name, export->force, export->timeout,
 			  &ignored);
 	log_info("%s is no longer exported", export->uri);
@@ -463,6 +499,7 @@ static int begin_end(struct daemon_export *export, bool force, unsigned timeout,
 	r = thread_detached(end_export, export);
 	if (r < 0)
 		return error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+	atomic_store(&export->forcing, force);
 	set_state(export, EXPORT_STOPPING);
 	return 0;
 }
@@ -471,23 +508,35 @@ static int begin_end(struct daemon_export *export, bool force, unsigned timeout,
 static int end_or_join(struct daemon_export *export, const struct unexport_request *request,
 		       struct error *err)
 {
-	if (export->state == EXPORT_LIVE)
+	if (export->state != EXPORT_STOPPING)
 		return begin_end(export, request->force, request->timeout, err);
 	if (request->force && export->address)
 		nbd_server_cut(export->address->server, export->name);
 	return 0;
 }
 
-/* With the lock. */
-static bool is_awaited(struct exports *exports, unsigned long id)
+/* With the lock. NULL when nobody needs to wait for it. */
+static struct daemon_export *find_awaited(struct exports *exports, unsigned long id)
 {
 	list_for_each(entry, &exports->table) {
 		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
 
 		if (export->id == id)
-			return !export->given_up;
+			return export->given_up ? NULL : export;
 	}
-	return false;
+	return NULL;
+}
+
+/* With the lock. By force it is gone for everybody, whatever its storage does. */
+static int give_up(struct daemon_export *export, bool force, struct error *err)
+{
+	if (!force)
+		return error_set(err, -ETIMEDOUT,
+				 "It is no longer exported, but its storage still holds "
+				 "requests; the image is closed when they end.");
+	export->given_up = true;
+	log_warning("%s: its storage does not let go of the image yet", export->name);
+	return 0;
 }
 
 /* With the lock. Clients get the time that was given, closing the image a little more; all of the
@@ -495,15 +544,15 @@ static bool is_awaited(struct exports *exports, unsigned long id)
 static int await_end(struct exports *exports, unsigned long id,
 		     const struct unexport_request *request, struct error *err)
 {
-	unsigned grace = request->force ? 0 : CLOSE_GRACE;
-	struct timespec deadline = deadline_in(request->timeout + grace);
+	unsigned patience = request->force ? MIN(request->timeout, FORCED_CLOSE)
+					   : request->timeout + CLOSE_GRACE;
+	struct timespec deadline = deadline_in(patience);
+	struct daemon_export *export;
 
-	while (is_awaited(exports, id))
+	while ((export = find_awaited(exports, id)))
 		if (pthread_cond_timedwait(&exports->changed, &exports->lock, &deadline) ==
 		    ETIMEDOUT)
-			return error_set(err, -ETIMEDOUT,
-					 "It is no longer exported, but its storage still holds "
-					 "requests; the image is closed when they end.");
+			return give_up(export, request->force, err);
 	return 0;
 }
 
@@ -552,9 +601,29 @@ static int begin_change(struct exports *exports, const struct unexport_request *
 		return not_exported(request, err);
 	if (r == 0 && failure_of(*ret))
 		return error_set(err, -EBUSY, "It has failed (%s). Unexport it.", failure_of(*ret));
-	if (r == 0)
+	if (r == 0) {
 		(*ret)->state = EXPORT_CHANGING;
+		(*ret)->in_work = true;
+	}
 	return r;
+}
+
+/* With the lock: whoever worked on it does so no more, and it may be gone. */
+static void end_work(struct daemon_export *export, enum export_state state)
+{
+	export->in_work = false;
+	set_state(export, export->state == EXPORT_STOPPING ? EXPORT_STOPPING : state);
+}
+
+static bool is_forced(struct daemon_export *export)
+{
+	return atomic_load(&export->forcing) > 0;
+}
+
+static int taken_away(const struct daemon_export *export, struct error *err)
+{
+	return error_set(err, -ECANCELED, "%s is being unexported by force, or urbdd ends.",
+			 export->name);
 }
 
 static void set_settings(struct daemon_export *export, json_t *settings)
@@ -595,7 +664,7 @@ static int open_again(struct daemon_export *export, const struct timespec *deadl
 	if (r < 0)
 		return r;
 	attach(export, &opened);
-	return 0;
+	return is_forced(export) ? taken_away(export, err) : 0;
 }
 
 /*
@@ -608,9 +677,10 @@ static int store_cache(struct daemon_export *export, struct image *inner,
 	int r = 0;
 
 	if (inner->info.volatile_cache)
-		r = image_flush(inner, export->exports->queues->list[0], deadline, NULL);
-	if (r == 0)
-		return 0;
+		r = image_flush(inner, export->exports->queues->list[0], deadline,
+				&export->forcing);
+	if (r == 0 || is_forced(export))
+		return r;
 	atomic_fetch_add(&export->opened.image->lost, 1);
 	log_error("%s: its storage did not take what is in its cache (%s)", export->uri,
 		  errno_text(r));
@@ -620,64 +690,201 @@ static int store_cache(struct daemon_export *export, struct image *inner,
 			 errno_text(r));
 }
 
-/* Held, then closed. */
+struct aside {
+	struct daemon_export *export;
+	struct opened opened;
+};
+
+static void *aside_main(void *data)
+{
+	struct aside *aside = data;
+	struct daemon_export *export = aside->export;
+	struct exports *exports = export->exports;
+
+	close_opened(export, &aside->opened);
+	free(aside);
+	pthread_mutex_lock(&exports->lock);
+	export->closing = false;
+	pthread_cond_broadcast(&exports->changed);
+	pthread_mutex_unlock(&exports->lock);
+	return NULL;
+}
+
+/* On a thread of its own, because a cluster that does not answer takes its time. */
+static void begin_close(struct daemon_export *export, struct opened *opened)
+{
+	struct aside *aside = malloc(sizeof(*aside));
+
+	export->closing = true; /* before the thread is there */
+	if (aside)
+		*aside = (struct aside){ export, *opened };
+	if (aside && thread_detached(aside_main, aside) == 0)
+		return;
+	free(aside);
+	close_opened(export, opened);
+	export->closing = false;
+}
+
+/* False when it is still being closed at @deadline, or the export is to end. */
+static bool await_closed(struct daemon_export *export, const struct timespec *deadline)
+{
+	struct exports *exports = export->exports;
+	bool closed;
+
+	pthread_mutex_lock(&exports->lock);
+	while (export->closing && !is_forced(export))
+		if (pthread_cond_timedwait(&exports->changed, &exports->lock, deadline) ==
+		    ETIMEDOUT)
+			break;
+	closed = !export->closing;
+	pthread_mutex_unlock(&exports->lock);
+	return closed && !is_forced(export);
+}
+
+static int give_back(struct daemon_export *export, struct image *inner, struct error *err)
+{
+	gate_resume(export->gate, inner);
+	return is_forced(export) ? taken_away(export, err) : err->code;
+}
+
+/* Held, then closed: see await_closed(). After a failure it goes on as before. */
 static int close_image(struct daemon_export *export, const struct timespec *deadline,
 		       struct error *err)
 {
 	struct opened old = { .client = export->opened.client };
-	int r;
 
 	gate_hold(export->gate);
-	if (!gate_wait_idle(export->gate, deadline, NULL)) {
-		gate_resume(export->gate, gate_take_inner(export->gate));
-		return settings_refuse_busy(err);
+	if (!gate_wait_idle(export->gate, deadline, &export->forcing)) {
+		settings_refuse_busy(err);
+		return give_back(export, gate_take_inner(export->gate), err);
 	}
 	old.image = gate_take_inner(export->gate);
-	r = store_cache(export, old.image, deadline, err);
-	if (r < 0) {
-		gate_resume(export->gate, old.image);
-		return r;
-	}
+	if (store_cache(export, old.image, deadline, err) < 0)
+		return give_back(export, old.image, err);
 	export->opened.client = NULL;
 	export->opened.rbd = NULL;
-	close_opened(export, &old);
+	begin_close(export, &old);
 	return 0;
 }
 
-/* It was open a moment ago: what hinders now is new, and nobody else tries later. */
-static int open_as_before(struct daemon_export *export, json_t *before, struct error *err)
+static void set_reason(struct daemon_export *export, const char *reason)
 {
-	struct timespec deadline = deadline_in(MAP_TIMEOUT_DEFAULT);
-	struct error why = ERROR_NONE;
-	int r;
-
-	set_settings(export, before);
-	r = open_again(export, &deadline, &why);
-	if (r == 0)
-		return error_prefix(err, "Nothing is changed: ");
-	export->closed = true;
-	gate_fail(export->gate);
-	log_error("%s fails all requests: %s", export->uri, why.text);
-	error_prefix(&why, "It is closed, and fails all requests from now on; unexport it. ");
-	*err = why;
-	return r;
+	pthread_mutex_lock(&export->exports->lock);
+	snprintf(export->reason, sizeof(export->reason), "%s", reason);
+	pthread_mutex_unlock(&export->exports->lock);
 }
 
+static void pause_work(struct daemon_export *export, unsigned seconds)
+{
+	struct exports *exports = export->exports;
+	struct timespec end = deadline_in(seconds);
+
+	pthread_mutex_lock(&exports->lock);
+	while (!is_forced(export) &&
+	       pthread_cond_timedwait(&exports->changed, &exports->lock, &end) != ETIMEDOUT)
+		;
+	pthread_mutex_unlock(&exports->lock);
+}
+
+/* For good: what is left to do is to unexport it. */
+static void fail(struct daemon_export *export, const struct error *why)
+{
+	export->closed = true;
+	gate_fail(export->gate);
+	log_error("%s fails all requests: %s", export->uri, why->text);
+}
+
+/* Until its image is open, or is known to be another's. */
+static void look_for_image(struct daemon_export *export)
+{
+	struct error err = ERROR_NONE;
+	struct timespec deadline;
+	int r = -EAGAIN;
+
+	do
+		deadline = deadline_in(PAUSE);
+	while (!await_closed(export, &deadline) && !is_forced(export));
+	while (!is_forced(export) && r < 0) {
+		deadline = deadline_in(ATTEMPT_TIMEOUT);
+		r = open_again(export, &deadline, &err);
+		if (r == 0 || is_forced(export))
+			break;
+		if (opener_is_final(r)) {
+			fail(export, &err);
+			break;
+		}
+		set_reason(export, err.text);
+		log_warning("%s waits for its image: %s", export->uri, err.text);
+		pause_work(export, PAUSE);
+	}
+	if (r == 0)
+		log_info("%s goes on", export->uri);
+}
+
+static void *look_main(void *data)
+{
+	struct daemon_export *export = data;
+	struct exports *exports = export->exports;
+
+	look_for_image(export);
+	pthread_mutex_lock(&exports->lock);
+	end_work(export, EXPORT_LIVE);
+	pthread_mutex_unlock(&exports->lock);
+	return NULL;
+}
+
+/* Of who works on it, and does so no more: a thread goes on with it. */
+static void await_image(struct daemon_export *export, const char *reason)
+{
+	struct exports *exports = export->exports;
+
+	set_reason(export, reason);
+	pthread_mutex_lock(&exports->lock);
+	if (export->state != EXPORT_STOPPING)
+		set_state(export, EXPORT_BLOCKED);
+	pthread_mutex_unlock(&exports->lock);
+	if (thread_detached(look_main, export) < 0)
+		look_main(export);
+}
+
+static int stay_closing(struct daemon_export *export, struct error *err)
+{
+	if (is_forced(export))
+		return taken_away(export, err);
+	return error_set(err, -ETIMEDOUT,
+			 "Nothing is changed, and the I/O of %s is held: its storage did not let "
+			 "go of the image in time. It goes on by itself when the storage does.",
+			 export->name);
+}
+
+static int open_as_before(struct daemon_export *export, json_t *before, struct error *err)
+{
+	set_settings(export, before);
+	if (is_forced(export))
+		return taken_away(export, err);
+	return error_prefix(err, "Nothing is changed: ");
+}
+
+/* *ret_why: NULL, or why the export has no image yet. */
 static int carry_out(struct daemon_export *export, json_t *after, const struct timespec *deadline,
-		     struct error *err)
+		     const char **ret_why, struct error *err)
 {
 	cleanup_json json_t *before = settings_of(export->access);
 	int r = close_image(export, deadline, err);
 
 	if (r < 0)
 		return r;
+	*ret_why = "its storage does not let go of the image";
+	if (!await_closed(export, deadline))
+		return stay_closing(export, err);
 	set_settings(export, after);
 	r = open_again(export, deadline, err);
+	*ret_why = r < 0 ? "its image could not be opened again" : NULL;
 	return r < 0 ? open_as_before(export, before, err) : 0;
 }
 
 static int change(struct daemon_export *export, json_t *changes, const struct timespec *deadline,
-		  struct error *err)
+		  const char **ret_why, struct error *err)
 {
 	struct client_pool *clients = export->exports->clients;
 	struct map_request request;
@@ -690,7 +897,7 @@ static int change(struct daemon_export *export, json_t *changes, const struct ti
 	if (r < 0)
 		return r;
 	if (plan.changes)
-		r = carry_out(export, plan.settings, deadline, err);
+		r = carry_out(export, plan.settings, deadline, ret_why, err);
 	settings_plan_end(clients, &plan);
 	return r;
 }
@@ -700,6 +907,7 @@ int exports_set(struct exports *exports, const struct unexport_request *request,
 {
 	struct timespec deadline = deadline_in(request->timeout);
 	struct daemon_export *export;
+	const char *blocked = NULL;
 	int r;
 
 	pthread_mutex_lock(&exports->lock);
@@ -707,14 +915,18 @@ int exports_set(struct exports *exports, const struct unexport_request *request,
 	pthread_mutex_unlock(&exports->lock);
 	if (r < 0)
 		return r;
-	r = change(export, changes, &deadline, err);
+	r = change(export, changes, &deadline, &blocked, err);
+	if (blocked) {
+		await_image(export, blocked);
+		return r;
+	}
 	pthread_mutex_lock(&exports->lock);
 	if (r == 0) {
 		log_info("%s has the settings that were asked for", export->uri);
 		*ret = json_pack("{s:s, s:o}", "export", export->name, "settings",
 				 settings_of(export->access));
 	}
-	set_state(export, EXPORT_LIVE);
+	end_work(export, EXPORT_LIVE);
 	pthread_mutex_unlock(&exports->lock);
 	return r;
 }
@@ -724,15 +936,17 @@ int exports_set(struct exports *exports, const struct unexport_request *request,
 /* With the lock. */
 static json_t *row_of(const struct daemon_export *export)
 {
-	bool live = export->state == EXPORT_LIVE || export->state == EXPORT_CHANGING;
+	bool blocked = export->state == EXPORT_BLOCKED;
+	bool live = export->state == EXPORT_LIVE || export->state == EXPORT_CHANGING || blocked;
 	const char *failure = export->state == EXPORT_LIVE ? failure_of(export) : NULL;
+	const char *reason = blocked ? export->reason : failure;
 	json_t *row = json_pack(
 		"{s:s, s:s, s:s, s:s, s:b, s:b, s:i, s:s*, s:s*}", "name", export->name, "uri",
 		live ? export->uri : "", "listen", export->listen, "state",
 		failure ? "failed" : state_names[export->state], "read_only", export->read_only,
 		"tls", live && (export->address->tls_certificates || export->address->tls_keys),
 		"clients", live ? nbd_server_clients(export->address->server, export->name) : 0,
-		"quiesce_hook", access_quiesce_hook(export->access), "reason", failure);
+		"quiesce_hook", access_quiesce_hook(export->access), "reason", reason);
 
 	json_object_update(row, export->names);
 	settings_show(row, export->access);
@@ -836,7 +1050,9 @@ static void begin_all_ends(struct exports *exports, const struct timespec *deadl
 	list_for_each(entry, &exports->table) {
 		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
 
-		if (export->state == EXPORT_LIVE)
+		if (export->state == EXPORT_BLOCKED)
+			begin_end(export, true, 0, &ignored);
+		else if (export->state == EXPORT_LIVE)
 			begin_end(export, false, MIN(deadline_left(deadline), STOP_GRACE),
 				  &ignored);
 	}

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <time.h>
 
 #include "core/image.h"
@@ -59,6 +60,15 @@ int opener_claim(struct opened *opened, const struct map_request *request,
  */
 int opener_take_lock(struct opened *opened, const struct map_request *request,
 		     struct error *err) warn_unused;
+
+/*
+ * Whether an image that was open before need not be tried again, after @code: it is gone, or
+ * somebody else has taken it who may have written.
+ */
+static inline bool opener_is_final(int code)
+{
+	return code == -ESTALE || code == -EBUSY;
+}
 
 /*
  * Both steps, where no table is to be asked in between. Blocks up to request->timeout seconds.

@@ -166,11 +166,6 @@ int device_attach(struct device *device, const struct map_request *request, stru
 	return 0;
 }
 
-static bool is_final(int code)
-{
-	return code == -ESTALE || code == -EBUSY;
-}
-
 int device_reopen(struct device *device, const struct map_request *request, struct error *err)
 {
 	struct opened opened;
@@ -220,7 +215,7 @@ static void replace(struct device *device)
 	while ((r = attempt(device, &err)) < 0) {
 		if (r == -ECANCELED)
 			return;
-		if (is_final(r)) {
+		if (opener_is_final(r)) {
 			if (claim(device))
 				lose(device, &err);
 			return;

@@ -335,9 +335,46 @@ test_settings_and_cache() {
 	"$urbd" unexport --export-name cache
 }
 
+state_is() { # URI STATE
+	[[ $(because_of "$1") = "$2"* ]]
+}
+
+# A storage that does not let go of the image in time holds up nobody for ever.
+test_settings_and_slow_close() {
+	local uri begin
+	rbd create slow --size 64M
+	uri=$(export_of slow --export-name slow --fault "close=delay:15000")
+	check "it is written to" io "$uri" "write -P 1 0 64k"
+	check_says "Nothing is changed, and the I/O .* is held" "a close that takes longer than set may" \
+		timeout 60 "$urbd" set --timeout 4 --export-name slow rbd_qos_iops_limit=4000
+	check "status shows that its I/O is held, and why" state_is "$uri" "blocked: its storage does not let go"
+	check_says "can be unexported with --force" "it is not taken away in order meanwhile" \
+		timeout 60 "$urbd" unexport --timeout 2 slow
+	check "what is written meanwhile waits, and is done" io "$uri" "write -P 2 0 64k"
+	check "then it is live" state_is "$uri" live
+	check_code 1 "nothing has changed" grep rbd_qos <("$urbd" status)
+
+	timeout 60 "$urbd" set --timeout 4 --export-name slow rbd_qos_iops_limit=4000 2>/dev/null || true
+	check "it is held again" state_is "$uri" blocked
+	timeout 60 qemu-io -f raw -c "write -P 3 0 64k" "$uri" >/dev/null 2>&1 &
+	sleep 2
+	begin=$(date +%s)
+	check "by force it goes" timeout 60 "$urbd" unexport --force slow
+	check "at once" test $(($(date +%s) - begin)) -lt 10
+	check "it is not listed" nothing_listed slow
+	check_code 1 "what it held has failed" wait $!
+	uri=$(export_of slow --export-name slow)
+	check "it can be exported anew" io "$uri" "write -P 4 0 64k"
+	check "and unexported" "$urbd" unexport --export-name slow
+}
+
+nothing_listed() { # NAME
+	[[ $("$urbd" status --format json | jq --arg name "$1" '[.exports[] | select(.name == $name)] | length') = 0 ]]
+}
+
 make_hook
 start_daemon
 tests=("$@")
-(($#)) || tests=(hook_is_checked settings_changed settings_and_cache quiesce quiesce_and_stop removed
-	removed_under_load removed_under_readers silent_readers)
+(($#)) || tests=(hook_is_checked settings_changed settings_and_cache settings_and_slow_close quiesce
+	quiesce_and_stop removed removed_under_load removed_under_readers silent_readers)
 for name in "${tests[@]}"; do "test_$name"; done

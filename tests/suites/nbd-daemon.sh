@@ -218,7 +218,7 @@ sleep 1
 check_says 'still holds requests' "unexport tells that the image is still open" \
 	"$urbd" unexport --export-name slow --timeout 1
 check_says 'still holds requests' "so does the next one" \
-	"$urbd" unexport --export-name slow --timeout 1 --force
+	"$urbd" unexport --export-name slow --timeout 1
 check "one that has time sees it end" "$urbd" unexport --export-name slow --timeout 30
 wait $client || true
 

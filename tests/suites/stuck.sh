@@ -111,9 +111,18 @@ check "its export can be taken away" timeout 60 "$urbd" unexport "$POOL/patient"
 patient=$(export_of "$POOL/patient")
 check "and be had again, with another client" io 60 "$patient" "read -P 10 0 64k"
 
-# ---- the daemon ends while the cluster is silent
+# ---- an export is changed, and taken away, while the cluster is silent
 
 "$lab/cluster" stop "$CLUSTER" --kill osd.0
+timeout 180 "$urbd" set --timeout 60 "$POOL/late" rbd_qos_iops_limit=4000 >/dev/null 2>&1 & setter=$!
+sleep 3
+forced=$(in_ms timeout 60 "$urbd" unexport --force "$POOL/late")
+check "what is being changed goes by force, at once ($forced ms)" test "$forced" -lt 10000
+check_code 1 "it is gone" grep late <("$urbd" list)
+kill $setter 2>/dev/null || true
+
+# ---- the daemon ends while the cluster is silent
+
 begin_io silent "$patient" "write -P 11 0 64k"
 sleep 1
 kill -TERM $daemon
