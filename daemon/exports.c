@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,8 @@
 #define ATTEMPT_TIMEOUT 30 /* seconds, to open an image once more */
 #define PAUSE		2  /* between two attempts */
 
+#define FORMER_MAX 256
+
 enum export_state { EXPORT_OPENING, EXPORT_LIVE, EXPORT_CHANGING, EXPORT_BLOCKED, EXPORT_STOPPING };
 
 static const char *const state_names[] = { "opening", "live", "changing", "blocked", "stopping" };
@@ -72,7 +75,9 @@ struct daemon_export {
 	bool closed;   /* its image could not be opened again: every request fails */
 	bool given_up; /* it ends, and its image may hold requests for ever: nobody waits for it */
 	bool in_work;  /* of who changes it or looks for its image */
-	bool closing;  /* the image that it had is being closed */
+	unsigned closing;	     /* images that it had and that are being closed */
+	atomic_bool cut_off;	     /* its client is; set on any thread */
+	char former[FORMER_MAX];     /* the client that was, see image/fence.h; "": none */
 	atomic_uint forcing;	     /* it ends by force: whoever works on it gives way */
 	char reason[ERROR_TEXT_MAX]; /* why it is blocked */
 	bool force;		     /* of its end */
@@ -88,6 +93,9 @@ struct exports {
 	pthread_mutex_t lock; /* the table */
 	pthread_cond_t changed;
 	struct list table;
+	sem_t cut_off;	    /* posted when an export's flag of that name is set */
+	pthread_t replacer; /* waits for it, until leaving */
+	bool leaving;
 
 	unsigned long last_id;
 };
@@ -202,20 +210,28 @@ static void image_changed(struct image *image, void *data)
 static const char *failure_of(const struct daemon_export *export)
 {
 	if (export->closed)
-		return "its image was closed and could not be opened again; see the log";
+		return export->reason;
 	return atomic_load(&export->opened.image->info.gone) ? IMAGE_GONE : NULL;
 }
 
-/*
- * The gate owns the image from here on; its figures outlive an exchange of the image behind it.
- * Requests that find the client cut off fail: nobody looks for another one.
- */
+/* Queue thread: no lock, no allocation. */
+static void export_cut_off(void *data)
+{
+	struct daemon_export *export = data;
+
+	if (!atomic_exchange(&export->cut_off, true))
+		sem_post(&export->exports->cut_off);
+}
+
+/* The gate owns the image from here on; its figures outlive an exchange of the image behind it. */
 static int make_gate(struct daemon_export *export, unsigned io_timeout, struct error *err)
 {
 	const struct gate_config config = {
 		.queues = export->exports->queues->list,
 		.nr_queues = export->exports->queues->count,
 		.io_timeout = io_timeout,
+		.cut_off = export_cut_off,
+		.data = export,
 	};
 
 	if (gate_create(&config, export->opened.image, &export->gate) < 0)
@@ -589,6 +605,8 @@ static void export_reopen_request(const struct daemon_export *export, struct map
 	access_request(export->names, export->access, ret);
 	ret->read_only = export->read_only;
 	ret->identity = export->opened.image->identity;
+	ret->former_client = *export->former ? export->former : NULL;
+	ret->former_held = *export->former && export->exclusive;
 }
 
 /* With the lock: *ret is changing, and the caller's. */
@@ -613,6 +631,7 @@ static void end_work(struct daemon_export *export, enum export_state state)
 {
 	export->in_work = false;
 	set_state(export, export->state == EXPORT_STOPPING ? EXPORT_STOPPING : state);
+	sem_post(&export->exports->cut_off); /* its client may have been cut off meanwhile */
 }
 
 static bool is_forced(struct daemon_export *export)
@@ -642,6 +661,8 @@ static void attach(struct daemon_export *export, const struct opened *opened)
 		log_error("%s: %s", export->uri, err.text);
 	export->opened.client = opened->client;
 	export->opened.rbd = opened->rbd;
+	*export->former = '\0';
+	atomic_store(&export->cut_off, false);
 	gate_resume(export->gate, opened->image);
 }
 
@@ -656,7 +677,7 @@ static int open_again(struct daemon_export *export, const struct timespec *deadl
 	export_reopen_request(export, &request);
 	request.timeout = deadline_left(deadline);
 	r = opener_open_claimed(clients, &request, &opened, err);
-	if (r == 0 && export->exclusive) {
+	if (r == 0 && (export->exclusive || *export->former)) {
 		r = opener_take_lock(&opened, &request, err);
 		if (r < 0)
 			opener_close(clients, &opened);
@@ -704,7 +725,7 @@ static void *aside_main(void *data)
 	close_opened(export, &aside->opened);
 	free(aside);
 	pthread_mutex_lock(&exports->lock);
-	export->closing = false;
+	export->closing--;
 	pthread_cond_broadcast(&exports->changed);
 	pthread_mutex_unlock(&exports->lock);
 	return NULL;
@@ -715,14 +736,18 @@ static void begin_close(struct daemon_export *export, struct opened *opened)
 {
 	struct aside *aside = malloc(sizeof(*aside));
 
-	export->closing = true; /* before the thread is there */
+	pthread_mutex_lock(&export->exports->lock);
+	export->closing++;
+	pthread_mutex_unlock(&export->exports->lock);
 	if (aside)
 		*aside = (struct aside){ export, *opened };
 	if (aside && thread_detached(aside_main, aside) == 0)
 		return;
 	free(aside);
 	close_opened(export, opened);
-	export->closing = false;
+	pthread_mutex_lock(&export->exports->lock);
+	export->closing--;
+	pthread_mutex_unlock(&export->exports->lock);
 }
 
 /* False when it is still being closed at @deadline, or the export is to end. */
@@ -789,6 +814,7 @@ static void pause_work(struct daemon_export *export, unsigned seconds)
 /* For good: what is left to do is to unexport it. */
 static void fail(struct daemon_export *export, const struct error *why)
 {
+	set_reason(export, why->text);
 	export->closed = true;
 	gate_fail(export->gate);
 	log_error("%s fails all requests: %s", export->uri, why->text);
@@ -801,9 +827,6 @@ static void look_for_image(struct daemon_export *export)
 	struct timespec deadline;
 	int r = -EAGAIN;
 
-	do
-		deadline = deadline_in(PAUSE);
-	while (!await_closed(export, &deadline) && !is_forced(export));
 	while (!is_forced(export) && r < 0) {
 		deadline = deadline_in(ATTEMPT_TIMEOUT);
 		r = open_again(export, &deadline, &err);
@@ -825,7 +848,11 @@ static void *look_main(void *data)
 {
 	struct daemon_export *export = data;
 	struct exports *exports = export->exports;
+	struct timespec deadline;
 
+	do
+		deadline = deadline_in(PAUSE);
+	while (!*export->former && !await_closed(export, &deadline) && !is_forced(export));
 	look_for_image(export);
 	pthread_mutex_lock(&exports->lock);
 	end_work(export, EXPORT_LIVE);
@@ -931,6 +958,99 @@ int exports_set(struct exports *exports, const struct unexport_request *request,
 	return r;
 }
 
+/* --- Another client -------------------------------------------------------------------------- */
+
+/* Everything comes back from a client that is cut off, and quickly as a rule. */
+static bool detach(struct daemon_export *export)
+{
+	struct timespec deadline;
+
+	gate_hold(export->gate);
+	do
+		deadline = deadline_in(1);
+	while (!gate_wait_idle(export->gate, &deadline, &export->forcing) && !is_forced(export));
+	return !is_forced(export);
+}
+
+/* What its cache held is lost with it: the next flush of every client says so. */
+static void leave_client(struct daemon_export *export)
+{
+	struct opened old = { .client = export->opened.client };
+
+	old.image = gate_take_inner(export->gate);
+	if (old.image->info.volatile_cache)
+		atomic_fetch_add(&export->opened.image->lost, 1);
+	if (!export->read_only)
+		snprintf(export->former, sizeof(export->former), "%s",
+			 rbd_client_address(pooled_client_rbd(old.client)));
+	client_pool_retire(export->exports->clients, old.client);
+	export->opened.client = NULL;
+	export->opened.rbd = NULL;
+	begin_close(export, &old);
+}
+
+static void *replace_main(void *data)
+{
+	struct daemon_export *export = data;
+
+	log_warning("%s: its client is cut off from the cluster (blocklisted); its I/O waits",
+		    export->uri);
+	if (detach(export))
+		leave_client(export);
+	return look_main(export);
+}
+
+/*
+ * With the lock. What somebody else works on is looked at again when that is over. Without a client
+ * of a cluster nobody can cut it off.
+ */
+static void begin_replacing(struct exports *exports)
+{
+	list_for_each(entry, &exports->table) {
+		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
+
+		if (!atomic_load(&export->cut_off) || export->state != EXPORT_LIVE ||
+		    export->closed || !export->opened.client)
+			continue;
+		if (thread_detached(replace_main, export) < 0) {
+			log_error("No thread can be had to find another client for %s.",
+				  export->uri);
+			continue;
+		}
+		export->in_work = true;
+		snprintf(export->reason, sizeof(export->reason),
+			 "its client was cut off from the cluster");
+		set_state(export, EXPORT_BLOCKED);
+	}
+}
+
+static void *replacer_main(void *data)
+{
+	struct exports *exports = data;
+	bool leaving = false;
+
+	while (!leaving) {
+		while (sem_wait(&exports->cut_off) < 0)
+			;
+		pthread_mutex_lock(&exports->lock);
+		leaving = exports->leaving;
+		if (!leaving)
+			begin_replacing(exports);
+		pthread_mutex_unlock(&exports->lock);
+	}
+	return NULL;
+}
+
+static void stop_replacer(struct exports *exports)
+{
+	pthread_mutex_lock(&exports->lock);
+	exports->leaving = true;
+	pthread_mutex_unlock(&exports->lock);
+	sem_post(&exports->cut_off);
+	pthread_join(exports->replacer, NULL);
+	sem_destroy(&exports->cut_off);
+}
+
 /* --- All of them ------------------------------------------------------------------------------ */
 
 /* With the lock. */
@@ -1028,6 +1148,13 @@ int exports_create(struct queues *queues, struct client_pool *clients,
 	pthread_cond_init(&exports->changed, &attributes);
 	pthread_condattr_destroy(&attributes);
 	list_init(&exports->table);
+	sem_init(&exports->cut_off, 0, 0);
+	r = -pthread_create(&exports->replacer, NULL, replacer_main, exports);
+	if (r < 0) {
+		addresses_destroy(exports->addresses);
+		free(exports);
+		return error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+	}
 	*ret = exports;
 	return 0;
 }
@@ -1077,6 +1204,7 @@ void exports_destroy(struct exports *exports)
 {
 	if (!exports)
 		return;
+	stop_replacer(exports);
 	addresses_destroy(exports->addresses);
 	pthread_cond_destroy(&exports->changed);
 	pthread_mutex_destroy(&exports->lock);

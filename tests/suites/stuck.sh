@@ -106,10 +106,25 @@ check "and be had again" io 60 "$patient" "write -P 10 0 64k"
 exile=$(near_cluster rbd --id "$CLIENT" lock ls "$POOL/patient" --format json | jq -r '.[0].address')
 check "a client is blocklisted" admin osd blocklist add "$exile"
 sleep 6 # until librbd, whose watch is refused, has given its lock up
-check_says 'failed|error' "its next write fails" io 30 "$patient" "write -P 12 0 64k"
+check "its next write goes on with another client" io 60 "$patient" "write -P 12 0 64k"
+check "and is stored" io 60 "$patient" "read -P 12 0 64k"
+
+# ---- and somebody else takes the image
+
+state_of() { "$urbd" status --format json | jq -r --arg uri "$1" '.exports[] | select(.uri == $uri) | .state + ": " + .reason'; }
+exile=$(near_cluster rbd --id "$CLIENT" lock ls "$POOL/patient" --format json | jq -r '.[0].address')
+check "a client is blocklisted again" admin osd blocklist add "$exile"
+near_cluster timeout 100 rbd --id "$CLIENT" bench "$POOL/patient" --io-type write --io-total 100G >/dev/null 2>&1 & owner=$!
+on_exit end_process $owner
+taken() { [[ $(near_cluster rbd --id "$CLIENT" lock ls "$POOL/patient" --format json | jq -r '.[0].address') != "$exile" ]]; }
+check "somebody else has its lock" eventually 60 taken
+check_says 'failed|error' "then what was not written must not follow" io 60 "$patient" "write -P 14 0 64k"
+check "status says why" grep -q '^failed: .* has taken .* meanwhile' <(state_of "$patient")
+kill $owner 2>/dev/null || true
+wait $owner 2>/dev/null || true
 check "its export can be taken away" timeout 60 "$urbd" unexport "$POOL/patient"
 patient=$(export_of "$POOL/patient")
-check "and be had again, with another client" io 60 "$patient" "read -P 10 0 64k"
+check "and be had again" io 60 "$patient" "write -P 10 0 64k"
 
 # ---- an export is changed, and taken away, while the cluster is silent
 
