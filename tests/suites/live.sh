@@ -124,7 +124,9 @@ test_silent_readers() {
 	sleep 12 # until it was asked about the image
 	check "read-only: with a silent cluster it can be unexported" timeout 20 "$urbd" unexport silent
 	"$lab/cluster" start "$CLUSTER"
-	stop_daemon "read-only: and the daemon ends"
+	kill -TERM $daemon # with 1 where the image was still being closed, with 0 otherwise
+	check "read-only: and the daemon ends" timeout 60 tail --pid=$daemon -f /dev/null
+	wait $daemon || true
 	start_daemon
 }
 
