@@ -21,13 +21,13 @@
 #pragma once
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <time.h>
 
 #include "common/deadline.h"
 #include "common/list.h"
+#include "common/worker.h"
 #include "core/frontend.h"
 #include "daemon/devices.h"
 #include "daemon/opener.h"
@@ -100,10 +100,9 @@ struct devices {
 	pthread_cond_t changed;
 	struct list table;
 	unsigned releasing; /* threads that release, resize or recover: the table outlives them */
-	sem_t cut_off;	    /* posted when a device's flag of that name, or `forsaken`, is set */
-	pthread_t replacer; /* waits for it, until leaving */
-	pthread_t watcher;  /* of stalls.c, until leaving */
-	bool leaving;	    /* the daemon ends: nobody begins anything */
+	struct worker replacer; /* woken when a device is `cut_off` or `forsaken` */
+	pthread_t watcher;	/* of stalls.c, until leaving */
+	bool leaving;		/* the daemon ends: nobody begins anything */
 };
 
 /* device.c */

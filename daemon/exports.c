@@ -3,22 +3,22 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/list.h"
 #include "common/log.h"
 #include "common/text.h"
 #include "common/thread.h"
+#include "common/worker.h"
 #include "control/client.h"
 #include "core/figures.h"
 #include "core/flush.h"
 #include "core/gate.h"
 #include "daemon/access.h"
 #include "daemon/client_pool.h"
-#include "common/deadline.h"
 #include "daemon/opener.h"
 #include "daemon/queues.h"
 #include "daemon/quiesce.h"
@@ -93,9 +93,7 @@ struct exports {
 	pthread_mutex_t lock; /* the table */
 	pthread_cond_t changed;
 	struct list table;
-	sem_t cut_off;	    /* posted when an export's flag of that name is set */
-	pthread_t replacer; /* waits for it, until leaving */
-	bool leaving;
+	struct worker replacer; /* woken when an export is `cut_off` */
 
 	unsigned long last_id;
 };
@@ -220,7 +218,7 @@ static void export_cut_off(void *data)
 	struct daemon_export *export = data;
 
 	if (!atomic_exchange(&export->cut_off, true))
-		sem_post(&export->exports->cut_off);
+		worker_wake(&export->exports->replacer);
 }
 
 /* The gate owns the image from here on; its figures outlive an exchange of the image behind it. */
@@ -631,7 +629,7 @@ static void end_work(struct daemon_export *export, enum export_state state)
 {
 	export->in_work = false;
 	set_state(export, export->state == EXPORT_STOPPING ? EXPORT_STOPPING : state);
-	sem_post(&export->exports->cut_off); /* its client may have been cut off meanwhile */
+	worker_wake(&export->exports->replacer); /* its client may have been cut off meanwhile */
 }
 
 static bool is_forced(struct daemon_export *export)
@@ -1000,55 +998,41 @@ static void *replace_main(void *data)
 	return look_main(export);
 }
 
-/*
- * With the lock. What somebody else works on is looked at again when that is over. Without a client
- * of a cluster nobody can cut it off.
- */
-static void begin_replacing(struct exports *exports)
+/* With the lock. Without a client of a cluster nobody can cut it off. */
+static bool is_due(const struct daemon_export *export)
 {
+	return atomic_load(&export->cut_off) && export->state == EXPORT_LIVE && !export->closed &&
+	       export->opened.client;
+}
+
+/* With the lock. False when there is no thread. */
+static bool begin_replacing(struct daemon_export *export)
+{
+	if (thread_detached(replace_main, export) < 0) {
+		log_error("No thread can be had to find another client for %s yet.", export->uri);
+		return false;
+	}
+	export->in_work = true;
+	snprintf(export->reason, sizeof(export->reason), "its client was cut off from the cluster");
+	set_state(export, EXPORT_BLOCKED);
+	return true;
+}
+
+/* What somebody else works on is looked at again when that is over. */
+static bool replace_all(void *data)
+{
+	struct exports *exports = data;
+	bool begun = true;
+
+	pthread_mutex_lock(&exports->lock);
 	list_for_each(entry, &exports->table) {
 		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
 
-		if (!atomic_load(&export->cut_off) || export->state != EXPORT_LIVE ||
-		    export->closed || !export->opened.client)
-			continue;
-		if (thread_detached(replace_main, export) < 0) {
-			log_error("No thread can be had to find another client for %s.",
-				  export->uri);
-			continue;
-		}
-		export->in_work = true;
-		snprintf(export->reason, sizeof(export->reason),
-			 "its client was cut off from the cluster");
-		set_state(export, EXPORT_BLOCKED);
+		if (is_due(export))
+			begun &= begin_replacing(export);
 	}
-}
-
-static void *replacer_main(void *data)
-{
-	struct exports *exports = data;
-	bool leaving = false;
-
-	while (!leaving) {
-		while (sem_wait(&exports->cut_off) < 0)
-			;
-		pthread_mutex_lock(&exports->lock);
-		leaving = exports->leaving;
-		if (!leaving)
-			begin_replacing(exports);
-		pthread_mutex_unlock(&exports->lock);
-	}
-	return NULL;
-}
-
-static void stop_replacer(struct exports *exports)
-{
-	pthread_mutex_lock(&exports->lock);
-	exports->leaving = true;
 	pthread_mutex_unlock(&exports->lock);
-	sem_post(&exports->cut_off);
-	pthread_join(exports->replacer, NULL);
-	sem_destroy(&exports->cut_off);
+	return begun;
 }
 
 /* --- All of them ------------------------------------------------------------------------------ */
@@ -1126,34 +1110,36 @@ bool exports_trim(struct exports *exports, unsigned seconds)
 	return any;
 }
 
+static void exports_free(struct exports *exports)
+{
+	addresses_destroy(exports->addresses);
+	pthread_cond_destroy(&exports->changed);
+	pthread_mutex_destroy(&exports->lock);
+	free(exports);
+}
+
 int exports_create(struct queues *queues, struct client_pool *clients,
 		   const struct export_limits *limits, struct exports **ret, struct error *err)
 {
 	struct exports *exports = calloc(1, sizeof(*exports));
-	pthread_condattr_t attributes;
 	int r;
 
 	if (!exports)
 		return error_set(err, -ENOMEM, "Out of memory.");
-	r = addresses_create(queues, limits, &exports->addresses, err);
-	if (r < 0) {
-		free(exports);
-		return r;
-	}
 	exports->queues = queues;
 	exports->clients = clients;
 	pthread_mutex_init(&exports->lock, NULL);
-	pthread_condattr_init(&attributes);
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	pthread_cond_init(&exports->changed, &attributes);
-	pthread_condattr_destroy(&attributes);
+	deadline_condition(&exports->changed);
 	list_init(&exports->table);
-	sem_init(&exports->cut_off, 0, 0);
-	r = -pthread_create(&exports->replacer, NULL, replacer_main, exports);
+	r = addresses_create(queues, limits, &exports->addresses, err);
+	if (r == 0) {
+		r = worker_start(&exports->replacer, "urbd-exports", replace_all, exports);
+		if (r < 0)
+			error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+	}
 	if (r < 0) {
-		addresses_destroy(exports->addresses);
-		free(exports);
-		return error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+		exports_free(exports);
+		return r;
 	}
 	*ret = exports;
 	return 0;
@@ -1204,9 +1190,6 @@ void exports_destroy(struct exports *exports)
 {
 	if (!exports)
 		return;
-	stop_replacer(exports);
-	addresses_destroy(exports->addresses);
-	pthread_cond_destroy(&exports->changed);
-	pthread_mutex_destroy(&exports->lock);
-	free(exports);
+	worker_stop(&exports->replacer);
+	exports_free(exports);
 }

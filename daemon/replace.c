@@ -25,7 +25,7 @@ void device_cut_off(void *data)
 	struct device *device = data;
 
 	if (!atomic_exchange(&device->cut_off, true))
-		sem_post(&device->devices->cut_off);
+		worker_wake(&device->devices->replacer);
 }
 
 /* Closing asks a cluster that does not talk to this client any more: it may take long. */
@@ -289,7 +289,7 @@ void device_await_image(struct device *device)
 	pthread_mutex_lock(&devices->lock);
 	device->forsaken = device->state == DEVICE_BLOCKED;
 	pthread_mutex_unlock(&devices->lock);
-	sem_post(&devices->cut_off);
+	worker_wake(&devices->replacer);
 }
 
 /* The thread that waits for news. */
@@ -326,51 +326,22 @@ static bool begin_what_is_due(struct device *device)
 	return true;
 }
 
-/* With the lock. */
-static bool begin_all(struct devices *devices)
-{
-	list_for_each(entry, &devices->table)
-		if (!begin_what_is_due(list_entry(entry, struct device, entry)))
-			return false;
-	return true;
-}
-
-/* With the lock. */
-static void begin_all_at_last(struct devices *devices)
-{
-	while (!devices->leaving && !begin_all(devices)) {
-		struct timespec end = deadline_in(PAUSE);
-
-		while (!devices->leaving && wait_change(devices, &end))
-			;
-	}
-}
-
-static void *replacer_main(void *data)
+static bool begin_all(void *data)
 {
 	struct devices *devices = data;
-	bool leaving = false;
+	bool begun = true;
 
-	while (!leaving) {
-		while (sem_wait(&devices->cut_off) < 0)
-			;
-		pthread_mutex_lock(&devices->lock);
-		begin_all_at_last(devices);
-		leaving = devices->leaving;
-		pthread_mutex_unlock(&devices->lock);
-	}
-	return NULL;
+	pthread_mutex_lock(&devices->lock);
+	list_for_each(entry, &devices->table)
+		if (!devices->leaving)
+			begun &= begin_what_is_due(list_entry(entry, struct device, entry));
+	pthread_mutex_unlock(&devices->lock);
+	return begun;
 }
 
 int replacer_start(struct devices *devices)
 {
-	int r;
-
-	sem_init(&devices->cut_off, 0, 0);
-	r = -pthread_create(&devices->replacer, NULL, replacer_main, devices);
-	if (r == 0)
-		pthread_setname_np(devices->replacer, "urbd-replacer");
-	return r;
+	return worker_start(&devices->replacer, "urbd-replacer", begin_all, devices);
 }
 
 void replacer_stop(struct devices *devices)
@@ -379,7 +350,5 @@ void replacer_stop(struct devices *devices)
 	devices->leaving = true;
 	pthread_cond_broadcast(&devices->changed);
 	pthread_mutex_unlock(&devices->lock);
-	sem_post(&devices->cut_off);
-	pthread_join(devices->replacer, NULL);
-	sem_destroy(&devices->cut_off);
+	worker_stop(&devices->replacer);
 }
