@@ -49,6 +49,7 @@ struct daemon_export {
 	bool closed;   /* its image could not be opened again: every request fails */
 	bool given_up; /* it ends, and its image may hold requests for ever: nobody waits for it */
 	bool in_work;  /* of who changes it or looks for its image */
+	bool forsaken; /* in work, and nobody does it: the replacer finds a thread for that */
 	unsigned closing;		/* images that it had and that are being closed */
 	atomic_bool cut_off;		/* its client is; set on any thread */
 	char former[EXPORT_FORMER_MAX]; /* the client that was, see image/fence.h; "": none */
@@ -67,7 +68,7 @@ struct exports {
 	pthread_mutex_t lock; /* the table */
 	pthread_cond_t changed;
 	struct list table;
-	struct worker replacer; /* woken when an export is `cut_off` */
+	struct worker replacer; /* woken when an export is `cut_off` or `forsaken` */
 
 	unsigned long last_id;
 };

@@ -59,7 +59,7 @@ int export_reopen(struct daemon_export *export, const struct timespec *deadline,
 	if (r < 0)
 		return r;
 	attach(export, &opened);
-	return export_is_forced(export) ? export_taken_away(export, err) : 0;
+	return 0;
 }
 
 /* For good: what is left to do is to unexport it. */
@@ -120,9 +120,9 @@ void export_await_image(struct daemon_export *export, const char *reason)
 	pthread_mutex_lock(&exports->lock);
 	if (export->state != EXPORT_STOPPING)
 		export_set_state(export, EXPORT_BLOCKED);
+	export->forsaken = true;
 	pthread_mutex_unlock(&exports->lock);
-	if (thread_detached(look_main, export) < 0)
-		look_main(export);
+	worker_wake(&exports->replacer);
 }
 
 /* Everything comes back from a client that is cut off, and quickly as a rule. */
@@ -167,23 +167,39 @@ static void *replace_main(void *data)
 }
 
 /* With the lock. Without a client of a cluster nobody can cut it off. */
-static bool is_due(const struct daemon_export *export)
+static bool has_lost_client(const struct daemon_export *export)
 {
 	return atomic_load(&export->cut_off) && export->state == EXPORT_LIVE && !export->closed &&
 	       export->opened.client;
 }
 
-/* With the lock. False when there is no thread. */
+static bool begin(struct daemon_export *export, void *(*main)(void *data))
+{
+	if (thread_detached(main, export) == 0)
+		return true;
+	log_error("No thread can be had to open the image of %s once more yet.", export->uri);
+	return false;
+}
+
+/* With the lock. */
 static bool begin_replacing(struct daemon_export *export)
 {
-	if (thread_detached(replace_main, export) < 0) {
-		log_error("No thread can be had to find another client for %s yet.", export->uri);
+	if (!begin(export, replace_main))
 		return false;
-	}
 	export->in_work = true;
 	snprintf(export->reason, sizeof(export->reason), "its client was cut off from the cluster");
 	export_set_state(export, EXPORT_BLOCKED);
 	return true;
+}
+
+/* With the lock. False when there is no thread. */
+static bool begin_what_is_due(struct daemon_export *export)
+{
+	if (export->forsaken)
+		export->forsaken = !begin(export, look_main);
+	else if (has_lost_client(export))
+		return begin_replacing(export);
+	return !export->forsaken;
 }
 
 bool exports_replace(void *data)
@@ -192,12 +208,8 @@ bool exports_replace(void *data)
 	bool begun = true;
 
 	pthread_mutex_lock(&exports->lock);
-	list_for_each(entry, &exports->table) {
-		struct daemon_export *export = list_entry(entry, struct daemon_export, entry);
-
-		if (is_due(export))
-			begun &= begin_replacing(export);
-	}
+	list_for_each(entry, &exports->table)
+		begun &= begin_what_is_due(list_entry(entry, struct daemon_export, entry));
 	pthread_mutex_unlock(&exports->lock);
 	return begun;
 }
