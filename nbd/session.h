@@ -3,8 +3,8 @@
  * no descriptor, thread or clock, so the same code serves a network client, the kernel's NBD
  * driver, unit tests and the fuzzer. Whoever moves the bytes is called the carrier:
  *
- *   receive  nbd_session_window() says where the next bytes go (write payloads straight into their
- *            request's buffer); nbd_session_received() tells how many came.
+ *   receive  nbd_session_window() says where the next bytes go (payloads of large writes straight
+ *            into their request's buffer); nbd_session_received() tells how many came.
  *   act      nbd_session_next() until it returns NBD_EVENT_NONE; requests go to image_submit(),
  *            and come back through nbd_session_complete().
  *   send     nbd_session_output() gives what waits, nbd_session_sent() takes off what went.
