@@ -8,9 +8,6 @@
 #include "core/gate.h"
 #include "daemon/client_pool.h"
 #include "daemon/quiesce.h"
-#include "image/rbd-lock.h"
-
-#define LOOK_SECONDS 2 /* for a cluster to say that it refuses a client */
 
 #define DRAINED "drained; urbd resume lets it go on"
 
@@ -73,12 +70,9 @@ static bool await_closed(struct device *device, const struct timespec *deadline)
  */
 static bool is_cut_off(struct device *device, const struct timespec *deadline)
 {
-	unsigned patience = MIN(deadline_left(deadline), LOOK_SECONDS);
-
 	if (atomic_load(&device->cut_off))
 		return true;
-	if (device->read_only || !device->opened.rbd ||
-	    !rbd_image_is_cut_off(device->opened.rbd, patience))
+	if (!opener_is_cut_off(&device->opened, deadline))
 		return false;
 	device_cut_off(device);
 	return true;

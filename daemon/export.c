@@ -120,7 +120,7 @@ const char *export_failure(const struct daemon_export *export)
 }
 
 /* Queue thread: no lock, no allocation. */
-static void export_cut_off(void *data)
+void export_cut_off(void *data)
 {
 	struct daemon_export *export = data;
 

@@ -89,6 +89,9 @@ void export_close(struct daemon_export *export);
 /* With the lock. */
 void export_set_state(struct daemon_export *export, enum export_state state);
 
+/* A gate's `cut_off`; @data is its export. */
+void export_cut_off(void *data);
+
 /* With the lock, of one that is live: why it serves nobody, or NULL. */
 const char *export_failure(const struct daemon_export *export);
 

@@ -8,6 +8,7 @@
 #include "core/flush.h"
 #include "core/gate.h"
 #include "daemon/queues.h"
+#include "daemon/quiesce.h"
 #include "daemon/settings.h"
 
 /* With the lock: *ret is changing, and the caller's. */
@@ -58,8 +59,39 @@ static int store_cache(struct daemon_export *export, struct image *inner,
 			 errno_text(r));
 }
 
+/* What its client still had cannot be stored, and its lock not let go of. */
+static int check_client(struct daemon_export *export, const struct timespec *deadline,
+			struct error *err)
+{
+	if (!atomic_load(&export->cut_off) && !opener_is_cut_off(&export->opened, deadline))
+		return 0;
+	export_cut_off(export);
+	return error_set(err, -EAGAIN,
+			 "The client of %s was cut off from the cluster; the export goes on with "
+			 "another one. Try again.",
+			 export->name);
+}
+
+/* Until nothing of it is on the way to the storage any more. */
+static int come_to_rest(struct daemon_export *export, const struct timespec *deadline,
+			struct error *err)
+{
+	bool ended = quiesce_end(export->opened.image, deadline, &export->forcing);
+
+	gate_hold(export->gate);
+	if (!ended)
+		return error_set(
+			err, -ETIMEDOUT,
+			"A snapshot is being taken of %s, and its hook has not ended in time.",
+			export->name);
+	if (!gate_wait_idle(export->gate, deadline, &export->forcing))
+		return settings_refuse_busy(err);
+	return check_client(export, deadline, err);
+}
+
 static int give_back(struct daemon_export *export, struct image *inner, struct error *err)
 {
+	quiesce_go_on(inner);
 	gate_resume(export->gate, inner);
 	return export_is_forced(export) ? export_taken_away(export, err) : err->code;
 }
@@ -69,14 +101,12 @@ static int close_image(struct daemon_export *export, const struct timespec *dead
 		       struct error *err)
 {
 	struct opened old = { .client = export->opened.client };
+	int r = come_to_rest(export, deadline, err);
 
-	gate_hold(export->gate);
-	if (!gate_wait_idle(export->gate, deadline, &export->forcing)) {
-		settings_refuse_busy(err);
-		return give_back(export, gate_take_inner(export->gate), err);
-	}
 	old.image = gate_take_inner(export->gate);
-	if (store_cache(export, old.image, deadline, err) < 0)
+	if (r == 0)
+		r = store_cache(export, old.image, deadline, err);
+	if (r < 0)
 		return give_back(export, old.image, err);
 	export->opened.client = NULL;
 	export->opened.rbd = NULL;

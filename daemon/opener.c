@@ -198,6 +198,8 @@ static int check_identity(const struct map_request *request, const struct image 
 
 #define TAKE_WAIT 5 /* seconds */
 
+#define LOOK_SECONDS 2 /* for a cluster to say that it refuses a client */
+
 static enum rbd_lock lock_of(const struct map_request *request)
 {
 	if (strcmp(request->lock, "exclusive") == 0)
@@ -317,6 +319,13 @@ int opener_claim(struct opened *opened, const struct map_request *request,
 		opened->rbd = opened->image;
 	}
 	return r < 0 ? r : wrap_fault(request, opened, err);
+}
+
+bool opener_is_cut_off(const struct opened *opened, const struct timespec *deadline)
+{
+	if (!opened->rbd || opened->rbd->info.read_only)
+		return false;
+	return rbd_image_is_cut_off(opened->rbd, MIN(deadline_left(deadline), LOOK_SECONDS));
 }
 
 int opener_take_lock(struct opened *opened, const struct map_request *request, struct error *err)

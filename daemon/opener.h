@@ -62,6 +62,13 @@ int opener_take_lock(struct opened *opened, const struct map_request *request,
 		     struct error *err) warn_unused;
 
 /*
+ * Whether the cluster refuses the client of an image that is open for writing. Asks it, which takes
+ * a moment; false where it does not answer soon, or by @deadline (CLOCK_MONOTONIC). Any thread but
+ * a queue's.
+ */
+bool opener_is_cut_off(const struct opened *opened, const struct timespec *deadline);
+
+/*
  * Whether an image that was open before need not be tried again, after @code: it is gone, or
  * somebody else has taken it who may have written.
  */

@@ -168,6 +168,7 @@ make_hook() {
 		case \$(cat "$TEST_DIR/mode") in
 		fail) exit 1 ;;
 		hang) sleep 1234 & sleep 1234 ;;
+		write) sleep 2 && timeout 60 qemu-io -f raw -c "write -P 9 0 64k" "\$1" >/dev/null ;;
 		esac
 	END
 	chmod +x "$TEST_DIR/hook"
@@ -299,6 +300,28 @@ test_settings_changed() {
 	forget_name shared
 }
 
+# A hook stores what is in memory before the snapshot: held I/O would keep it from that.
+test_settings_and_snapshot() {
+	local uri client
+	mode write
+	uri=$(export_of quiet --export-name q --quiesce-hook "$TEST_DIR/hook")
+	check "it is written to" io "$uri" "write -P 1 0 64k"
+	rbd snap create --no-progress quiet@settings >"$TEST_DIR/snap" 2>&1 &
+	client=$!
+	check "a snapshot waits for its hook" eventually 20 was_called 1
+	check "settings change meanwhile" limit q 5000
+	check "the snapshot is taken" wait $client
+	check "with the hook" eventually 30 was_called 2
+	check_equal "before it, and after it" "$(calls | cut -d' ' -f2 | tr '\n' ' ')" "quiesce unquiesce "
+	check "which has written" rbd export --no-progress quiet@settings "$TEST_DIR/snapshot"
+	check_equal "what is in the snapshot" "$(od -An -N4 -tx1 "$TEST_DIR/snapshot")" " 09 09 09 09"
+	mode well
+	check "the next snapshot is taken" rbd snap create --no-progress quiet@after
+	check "with the hook" eventually 30 was_called 2
+	calls >/dev/null
+	"$urbd" unexport --export-name q
+}
+
 # The cache's flush at the close of the image is nobody's request: whoever flushes next is told.
 test_settings_and_cache() {
 	local uri
@@ -377,6 +400,6 @@ nothing_listed() { # NAME
 make_hook
 start_daemon
 tests=("$@")
-(($#)) || tests=(hook_is_checked settings_changed settings_and_cache settings_and_slow_close quiesce
+(($#)) || tests=(hook_is_checked settings_changed settings_and_snapshot settings_and_cache settings_and_slow_close quiesce
 	quiesce_and_stop removed removed_under_load removed_under_readers silent_readers)
 for name in "${tests[@]}"; do "test_$name"; done

@@ -109,6 +109,51 @@ sleep 6 # until librbd, whose watch is refused, has given its lock up
 check "its next write goes on with another client" io 60 "$patient" "write -P 12 0 64k"
 check "and is stored" io 60 "$patient" "read -P 12 0 64k"
 
+exile=$(near_cluster rbd --id "$CLIENT" lock ls "$POOL/patient" --format json | jq -r '.[0].address')
+check "a client is blocklisted" admin osd blocklist add "$exile"
+sleep 6
+check_says 'goes on with another one. Try again' "settings that would close its image do not change" \
+	timeout 60 "$urbd" set "$POOL/patient" rbd_qos_iops_limit=4000
+check "but soon" eventually 60 timeout 60 "$urbd" set "$POOL/patient" rbd_qos_iops_limit=4000
+check "its data is there" io 60 "$patient" "read -P 12 0 64k"
+
+# ---- one that is kept by an exclusive lock, and has a cache
+
+near_cluster rbd --id "$CLIENT" create "$POOL/kept" --size 64M
+kept=$(export_of "$POOL/kept" --exclusive -o rbd_cache=true -o rbd_cache_policy=writeback)
+near_cluster timeout 180 /usr/bin/python3 - "$kept" "$TEST_DIR/kept" >"$TEST_DIR/kept.out" 2>&1 <<-END &
+	import nbd, os, sys, time
+	def flush(h):
+	    try:
+	        h.flush()
+	        return "stored"
+	    except nbd.Error as e:
+	        return e.errno
+	h = nbd.NBD()
+	h.connect_uri(sys.argv[1])
+	h.pwrite(b"1" * 65536, 0)
+	print(flush(h))
+	h.pwrite(b"2" * 65536, 0)
+	open(sys.argv[2], "w").close()
+	while os.path.exists(sys.argv[2]):
+	    time.sleep(0.1)
+	print(flush(h), flush(h))
+	h.pwrite(b"3" * 65536, 65536)
+	print(flush(h))
+END
+client=$!
+check "a client has written to a cache" eventually 60 test -e "$TEST_DIR/kept"
+exile=$(near_cluster rbd --id "$CLIENT" lock ls "$POOL/kept" --format json | jq -r '.[0].address')
+check "the export's client is blocklisted" admin osd blocklist add "$exile"
+sleep 6
+rm "$TEST_DIR/kept"
+check "the client ends" wait $client
+check_equal "what was lost with the cache is told once, then all is stored" "$(xargs <"$TEST_DIR/kept.out")" \
+	"stored EIO stored stored"
+check "what was flushed before and after is there" io 60 "$kept" "read -P 51 64k 64k"
+check_says "exclusive lock" "the lock is kept from others again" export_of "$POOL/kept" --export-name other --exclusive --timeout 5
+check "it can be taken away" timeout 60 "$urbd" unexport "$POOL/kept"
+
 # ---- and somebody else takes the image
 
 state_of() { "$urbd" status --format json | jq -r --arg uri "$1" '.exports[] | select(.uri == $uri) | .state + ": " + .reason'; }
