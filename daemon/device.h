@@ -288,3 +288,10 @@ void enter_table(struct devices *devices, struct device *device);
 /* Without the lock. */
 void leave_table(struct device *device);
 void set_state(struct device *device, enum device_state state);
+
+/*
+ * Without the lock: makes the caller the one that works on a device which is @from, and which has
+ * @opened then unless that is NULL. False when somebody else does, or the daemon ends.
+ */
+bool device_claim(struct device *device, enum device_state from,
+		  const struct opened *opened) warn_unused;

@@ -123,6 +123,21 @@ void set_state(struct device *device, enum device_state state)
 	pthread_mutex_unlock(&device->devices->lock);
 }
 
+bool device_claim(struct device *device, enum device_state from, const struct opened *opened)
+{
+	struct devices *devices = device->devices;
+	bool claimed;
+
+	pthread_mutex_lock(&devices->lock);
+	claimed = device->state == from && !devices->leaving;
+	if (claimed && opened)
+		device->opened = *opened;
+	if (claimed)
+		device->state = DEVICE_MAPPING;
+	pthread_mutex_unlock(&devices->lock);
+	return claimed;
+}
+
 void leave_table(struct device *device)
 {
 	pthread_mutex_lock(&device->devices->lock);

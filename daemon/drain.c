@@ -245,19 +245,6 @@ static void end_resume(struct device *device)
 	pthread_mutex_unlock(&devices->lock);
 }
 
-static bool claim_drained(struct device *device)
-{
-	struct devices *devices = device->devices;
-	bool claimed;
-
-	pthread_mutex_lock(&devices->lock);
-	claimed = device->state == DEVICE_QUIESCED && !devices->leaving;
-	if (claimed)
-		device->state = DEVICE_MAPPING;
-	pthread_mutex_unlock(&devices->lock);
-	return claimed;
-}
-
 static int resume(struct device *device, const struct timespec *deadline, struct error *err)
 {
 	struct client_pool *clients = device->devices->config.clients;
@@ -274,7 +261,7 @@ static int resume(struct device *device, const struct timespec *deadline, struct
 	r = opener_open_claimed(clients, &request, &opened, err);
 	if (r < 0)
 		return error_prefix(err, "%s stays drained: ", device->path);
-	if (!claim_drained(device)) {
+	if (!device_claim(device, DEVICE_QUIESCED, NULL)) {
 		opener_close(clients, &opened);
 		return taken_away(device->path, err);
 	}

@@ -70,22 +70,6 @@ static void make_request(struct recovery *recovery, struct map_request *ret)
 	ret->reporter = &recovery->reporter;
 }
 
-/* Makes the caller the one that works on the device, with its image open. */
-static bool claim(struct device *device, const struct opened *opened)
-{
-	struct devices *devices = device->devices;
-	bool claimed;
-
-	pthread_mutex_lock(&devices->lock);
-	claimed = device->state == DEVICE_QUIESCED && !devices->leaving;
-	if (claimed) {
-		device->opened = *opened;
-		device->state = DEVICE_MAPPING;
-	}
-	pthread_mutex_unlock(&devices->lock);
-	return claimed;
-}
-
 /* The kernel may let it go on yet, so all of it stays; nothing but force can be tried. */
 static void strand(struct device *device, const struct error *err)
 {
@@ -172,7 +156,7 @@ static int attempt(struct recovery *recovery, struct error *err)
 	r = opener_open_claimed(clients, &request, &opened, err);
 	if (r < 0)
 		return r;
-	if (!claim(device, &opened)) {
+	if (!device_claim(device, DEVICE_QUIESCED, &opened)) {
 		opener_close(clients, &opened);
 		return error_set(err, -ECANCELED, "It is being taken away.");
 	}
@@ -202,7 +186,7 @@ static int serve_errors(struct recovery *recovery, struct error *err)
 	r = failed_image_open(device_kernel_size(device->path), &opened.image, err);
 	if (r < 0)
 		return r;
-	if (!claim(device, &opened)) {
+	if (!device_claim(device, DEVICE_QUIESCED, &opened)) {
 		image_close(opened.image);
 		return 0;
 	}

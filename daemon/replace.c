@@ -66,20 +66,6 @@ static bool is_closing(struct device *device)
 	return closing;
 }
 
-/* From blocked to mapping: the caller alone works on it then. */
-static bool claim(struct device *device)
-{
-	struct devices *devices = device->devices;
-	bool claimed;
-
-	pthread_mutex_lock(&devices->lock);
-	claimed = device->state == DEVICE_BLOCKED && !devices->leaving;
-	if (claimed)
-		device->state = DEVICE_MAPPING;
-	pthread_mutex_unlock(&devices->lock);
-	return claimed;
-}
-
 static void pause_blocked(struct device *device)
 {
 	struct devices *devices = device->devices;
@@ -174,7 +160,7 @@ int device_reopen(struct device *device, const struct map_request *request, stru
 	r = opener_open_claimed(device->devices->config.clients, request, &opened, err);
 	if (r < 0)
 		return r;
-	if (!claim(device)) {
+	if (!device_claim(device, DEVICE_BLOCKED, NULL)) {
 		opener_close(device->devices->config.clients, &opened);
 		return -ECANCELED;
 	}
@@ -216,7 +202,7 @@ static void replace(struct device *device)
 		if (r == -ECANCELED)
 			return;
 		if (opener_is_final(r)) {
-			if (claim(device))
+			if (device_claim(device, DEVICE_BLOCKED, NULL))
 				lose(device, &err);
 			return;
 		}
