@@ -157,6 +157,17 @@ check "--trim: what is idle gives it back ($left MiB)" test "$left" -le $((befor
 stop_daemon
 check_code 2 "no time to trim after" "$build/daemon/urbdd" --trim -1
 
+# ---- threads of a client
+
+answer_threads() { grep -lx io_context_pool /proc/"$daemon"/task/*/comm | wc -l; }
+
+start_daemon
+export_image one --client shared >/dev/null
+check_equal "one thread takes a client's answers" "$(answer_threads)" 1
+export_image two --client isolated -o librados_thread_count=3 >/dev/null
+check_equal "or as many as are asked for" "$(answer_threads)" 4
+stop_daemon
+
 # ---- limits on I/O
 
 reads() { # IMAGE: how many reads 3 seconds take
