@@ -80,11 +80,20 @@ def devices(figures):
                        figures.ratio(ours, "fio-rbd-here", workload, "iops"), 0.9)
 
 
-def open_time(held):
+def open_time(held, parts):
+    """A daemon's first map connects to the cluster, as each of rbd-nbd's does; later ones need not."""
     ours, peer = (held.get(name, {}).get("open_seconds") for name in ("urbd-ublk-rbd", "rbd-nbd"))
     if ours and peer:
-        yield at_most("map of an image to a device: time to rbd-nbd's",
+        yield at_most("map of the first images to devices: time to rbd-nbd's",
                       statistics.median(ours) / statistics.median(peer), 0.5)
+    if peer and "open" in parts:
+        yield at_most("map of one more image to a device: time to rbd-nbd's",
+                      parts["open"]["single_seconds"] / statistics.median(peer), 0.5)
+
+
+def in_parallel(parts, what):
+    if "open" in parts:
+        yield at_least(f"images {what} in parallel: rate to a row of single ones", parts["open"]["gain"], 4)
 
 
 def memory(held, parts):
@@ -106,8 +115,6 @@ def scale(parts):
                       many["threads_more"], 0)
         yield at_most(f"{many['images']} images: sockets more than with {many['before']}",
                       many["sockets_more"], 0)
-    if "open" in parts:
-        yield at_least("images opened in parallel: rate to a row of single ones", parts["open"]["gain"], 4)
     if "flat" in parts:
         yield at_most("CPU per request with 64 images to that with one", parts["flat"]["ratio"], 1.1)
     if "fairness" in parts:
@@ -125,9 +132,15 @@ def merged(all_results):
     return samples, held, parts
 
 
+def scale_of(all_results, place):
+    return next((results["scale"] for results in all_results if results["place"] == place), {})
+
+
 def all_of(all_results):
     samples, held, parts = merged(all_results)
     figures = Figures(samples)
-    for aims in (sockets_rbd(figures), sockets_null(figures), devices(figures), open_time(held),
+    exported, mapped = (scale_of(all_results, place) for place in ("exports", "devices"))
+    for aims in (sockets_rbd(figures), sockets_null(figures), devices(figures), open_time(held, mapped),
+                 in_parallel(exported, "exported"), in_parallel(mapped, "mapped to devices"),
                  memory(held, parts), scale(parts)):
         yield from (aim for aim in aims if aim)
