@@ -310,7 +310,7 @@ test_settings_and_snapshot() {
 	client=$!
 	check "a snapshot waits for its hook" eventually 20 was_called 1
 	check "settings change meanwhile" limit q 5000
-	check "the snapshot is taken" wait $client
+	wait $client && ok "the snapshot is taken" || not_ok "the snapshot is taken" "$(cat "$TEST_DIR/snap")"
 	check "with the hook" eventually 30 was_called 2
 	check_equal "before it, and after it" "$(calls | cut -d' ' -f2 | tr '\n' ' ')" "quiesce unquiesce "
 	check "which has written" rbd export --no-progress quiet@settings "$TEST_DIR/snapshot"

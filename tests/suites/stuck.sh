@@ -147,7 +147,7 @@ exile=$(near_cluster rbd --id "$CLIENT" lock ls "$POOL/kept" --format json | jq 
 check "the export's client is blocklisted" admin osd blocklist add "$exile"
 sleep 6
 rm "$TEST_DIR/kept"
-check "the client ends" wait $client
+end_io "the client ends"
 check_equal "what was lost with the cache is told once, then all is stored" "$(xargs <"$TEST_DIR/kept.out")" \
 	"stored EIO stored stored"
 check "what was flushed before and after is there" io 60 "$kept" "read -P 51 64k 64k"
