@@ -302,7 +302,7 @@ test_settings_changed() {
 
 # A hook stores what is in memory before the snapshot: held I/O would keep it from that.
 test_settings_and_snapshot() {
-	local uri client
+	local uri client name
 	mode write
 	uri=$(export_of quiet --export-name q --quiesce-hook "$TEST_DIR/hook")
 	check "it is written to" io "$uri" "write -P 1 0 64k"
@@ -320,6 +320,7 @@ test_settings_and_snapshot() {
 	check "with the hook" eventually 30 was_called 2
 	calls >/dev/null
 	"$urbd" unexport --export-name q
+	for name in settings after; do rbd snap rm --no-progress "quiet@$name"; done
 }
 
 # The cache's flush at the close of the image is nobody's request: whoever flushes next is told.
