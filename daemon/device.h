@@ -27,7 +27,7 @@
 
 #include "common/deadline.h"
 #include "common/list.h"
-#include "common/worker.h"
+#include "common/sweeper.h"
 #include "core/frontend.h"
 #include "daemon/devices.h"
 #include "daemon/opener.h"
@@ -100,9 +100,9 @@ struct devices {
 	pthread_cond_t changed;
 	struct list table;
 	unsigned releasing; /* threads that release, resize or recover: the table outlives them */
-	struct worker replacer; /* woken when a device is `cut_off` or `forsaken` */
-	pthread_t watcher;	/* of stalls.c, until leaving */
-	bool leaving;		/* the daemon ends: nobody begins anything */
+	struct sweeper replacer; /* woken when a device is `cut_off` or `forsaken` */
+	pthread_t watcher;	 /* of stalls.c, until leaving */
+	bool leaving;		 /* the daemon ends: nobody begins anything */
 };
 
 /* device.c */

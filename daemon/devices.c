@@ -118,7 +118,7 @@ void set_state(struct device *device, enum device_state state)
 	pthread_mutex_lock(&device->devices->lock);
 	device->state = state;
 	if (state == DEVICE_LIVE && atomic_load(&device->cut_off))
-		worker_wake(&device->devices->replacer); /* missed while somebody worked on it */
+		sweeper_wake(&device->devices->replacer); /* missed while somebody worked on it */
 	pthread_cond_broadcast(&device->devices->changed);
 	pthread_mutex_unlock(&device->devices->lock);
 }

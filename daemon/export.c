@@ -125,7 +125,7 @@ void export_cut_off(void *data)
 	struct daemon_export *export = data;
 
 	if (!atomic_exchange(&export->cut_off, true))
-		worker_wake(&export->exports->replacer);
+		sweeper_wake(&export->exports->replacer);
 }
 
 /* The gate owns the image from here on; its figures outlive an exchange of the image behind it. */
@@ -190,7 +190,7 @@ void export_end_work(struct daemon_export *export, enum export_state state)
 {
 	export->in_work = false;
 	export_set_state(export, export->state == EXPORT_STOPPING ? EXPORT_STOPPING : state);
-	worker_wake(&export->exports->replacer); /* its client may have been cut off meanwhile */
+	sweeper_wake(&export->exports->replacer); /* its client may have been cut off meanwhile */
 }
 
 void export_set_reason(struct daemon_export *export, const char *reason)

@@ -20,7 +20,7 @@
 
 #include "common/deadline.h"
 #include "common/list.h"
-#include "common/worker.h"
+#include "common/sweeper.h"
 #include "daemon/exports.h"
 #include "daemon/opener.h"
 #include "daemon/trim.h"
@@ -68,7 +68,7 @@ struct exports {
 	pthread_mutex_t lock; /* the table */
 	pthread_cond_t changed;
 	struct list table;
-	struct worker replacer; /* woken when an export is `cut_off` or `forsaken` */
+	struct sweeper replacer; /* woken when an export is `cut_off` or `forsaken` */
 
 	unsigned long last_id;
 };
@@ -141,6 +141,6 @@ int export_reopen(struct daemon_export *export, const struct timespec *deadline,
 /* Of who works on one without an image, and does so no more: a thread goes on with it. */
 void export_await_image(struct daemon_export *export, const char *reason);
 
-/* A worker's look; @data is struct exports. What somebody else works on is looked at again when
+/* A sweep; @data is struct exports. What somebody else works on is looked at again when
  * that is over. */
 bool exports_replace(void *data);

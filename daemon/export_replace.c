@@ -122,7 +122,7 @@ void export_await_image(struct daemon_export *export, const char *reason)
 		export_set_state(export, EXPORT_BLOCKED);
 	export->forsaken = true;
 	pthread_mutex_unlock(&exports->lock);
-	worker_wake(&exports->replacer);
+	sweeper_wake(&exports->replacer);
 }
 
 /* Everything comes back from a client that is cut off, and quickly as a rule. */

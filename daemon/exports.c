@@ -247,7 +247,7 @@ int exports_create(struct queues *queues, struct client_pool *clients,
 	list_init(&exports->table);
 	r = addresses_create(queues, limits, &exports->addresses, err);
 	if (r == 0) {
-		r = worker_start(&exports->replacer, "urbd-exports", exports_replace, exports);
+		r = sweeper_start(&exports->replacer, "urbd-exports", exports_replace, exports);
 		if (r < 0)
 			error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
 	}
@@ -304,6 +304,6 @@ void exports_destroy(struct exports *exports)
 {
 	if (!exports)
 		return;
-	worker_stop(&exports->replacer);
+	sweeper_stop(&exports->replacer);
 	exports_free(exports);
 }

@@ -135,7 +135,7 @@ void device_set_live(struct device *device)
 	    device_kernel_size(device->path) / SECTOR != size / SECTOR)
 		device_image_changed(image, device);
 	set_state(device, DEVICE_LIVE);
-	worker_wake(&devices->replacer); /* it may have been cut off when it was not live */
+	sweeper_wake(&devices->replacer); /* it may have been cut off when it was not live */
 }
 
 void device_image_changed(struct image *image, void *data)

@@ -25,7 +25,7 @@ void device_cut_off(void *data)
 	struct device *device = data;
 
 	if (!atomic_exchange(&device->cut_off, true))
-		worker_wake(&device->devices->replacer);
+		sweeper_wake(&device->devices->replacer);
 }
 
 /* Closing asks a cluster that does not talk to this client any more: it may take long. */
@@ -275,7 +275,7 @@ void device_await_image(struct device *device)
 	pthread_mutex_lock(&devices->lock);
 	device->forsaken = device->state == DEVICE_BLOCKED;
 	pthread_mutex_unlock(&devices->lock);
-	worker_wake(&devices->replacer);
+	sweeper_wake(&devices->replacer);
 }
 
 /* The thread that waits for news. */
@@ -327,7 +327,7 @@ static bool begin_all(void *data)
 
 int replacer_start(struct devices *devices)
 {
-	return worker_start(&devices->replacer, "urbd-replacer", begin_all, devices);
+	return sweeper_start(&devices->replacer, "urbd-replacer", begin_all, devices);
 }
 
 void replacer_stop(struct devices *devices)
@@ -336,5 +336,5 @@ void replacer_stop(struct devices *devices)
 	devices->leaving = true;
 	pthread_cond_broadcast(&devices->changed);
 	pthread_mutex_unlock(&devices->lock);
-	worker_stop(&devices->replacer);
+	sweeper_stop(&devices->replacer);
 }
