@@ -54,6 +54,8 @@ void export_set_state(struct daemon_export *export, enum export_state state)
 {
 	export->state = state;
 	pthread_cond_broadcast(&export->exports->changed);
+	if (atomic_load(&export->cut_off)) /* it was left alone while somebody worked on it */
+		sweeper_wake(&export->exports->replacer);
 }
 
 /* Waits for the requests that the image holds, however long. */
@@ -77,12 +79,21 @@ static void await_workers(struct daemon_export *export)
 	pthread_mutex_unlock(&exports->lock);
 }
 
+/* It goes with the image. */
+static void leave_gate(struct daemon_export *export)
+{
+	pthread_mutex_lock(&export->exports->lock);
+	export->gate = NULL;
+	pthread_mutex_unlock(&export->exports->lock);
+}
+
 void export_close(struct daemon_export *export)
 {
 	struct exports *exports = export->exports;
 	struct address *address;
 
 	await_workers(export);
+	leave_gate(export);
 	close_opened(export, &export->opened);
 	pthread_mutex_lock(&exports->lock);
 	address = export->address;
@@ -190,7 +201,6 @@ void export_end_work(struct daemon_export *export, enum export_state state)
 {
 	export->in_work = false;
 	export_set_state(export, export->state == EXPORT_STOPPING ? EXPORT_STOPPING : state);
-	sweeper_wake(&export->exports->replacer); /* its client may have been cut off meanwhile */
 }
 
 void export_set_reason(struct daemon_export *export, const char *reason)

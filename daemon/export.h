@@ -4,9 +4,9 @@
  *
  * An export is in the table from before its image is opened until it is closed: opening → live
  * (→ changing → live) → stopping. Whoever moves it to `opening`, `changing` (→ live, blocked) or
- * `stopping` works on it without the lock. A blocked one has no image as yet: its I/O is held, and
- * a thread looks for one (→ live). An end by force does not wait for whoever changes it or looks
- * for its image: they give way when they can, and the export is freed when they have.
+ * `stopping` works on it without the lock. A blocked one has no image that serves it: its I/O is
+ * held, and a thread looks for one (→ live). An end by force does not wait for whoever changes it
+ * or looks for its image: they give way when they can, and the export is freed when they have.
  *
  * "With the lock" is exports->lock. Functions without that remark take it themselves, and are for
  * whoever works on the export, on any thread but a queue's.
@@ -44,7 +44,7 @@ struct daemon_export {
 	bool read_only, exclusive;
 	struct address *address; /* of whoever works on it, or while live */
 	struct opened opened;	 /* its image is that of the gate */
-	struct gate *gate;
+	struct gate *gate;	 /* until its image is closed */
 	struct idleness idleness;
 	bool closed;   /* its image could not be opened again: every request fails */
 	bool given_up; /* it ends, and its image may hold requests for ever: nobody waits for it */
@@ -107,7 +107,8 @@ void export_set_reason(struct daemon_export *export, const char *reason);
 /* For so long, or until it ends by force. */
 void export_pause(struct daemon_export *export, unsigned seconds);
 
-/* Closes @opened on a thread of its own, because a cluster that does not answer takes its time. */
+/* Closes @opened on a thread of its own, because a cluster that does not answer takes its time.
+ * Where there is none, it is closed on the spot. */
 void export_close_aside(struct daemon_export *export, struct opened *opened);
 
 /* False when it is still being closed at @deadline, or the export is to end. */

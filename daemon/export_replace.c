@@ -65,8 +65,10 @@ int export_reopen(struct daemon_export *export, const struct timespec *deadline,
 /* For good: what is left to do is to unexport it. */
 static void fail(struct daemon_export *export, const struct error *why)
 {
-	export_set_reason(export, why->text);
+	pthread_mutex_lock(&export->exports->lock);
+	snprintf(export->reason, sizeof(export->reason), "%s", why->text);
 	export->closed = true;
+	pthread_mutex_unlock(&export->exports->lock);
 	gate_fail(export->gate);
 	log_error("%s fails all requests: %s", export->uri, why->text);
 }
@@ -166,6 +168,12 @@ static void *replace_main(void *data)
 	return look_main(export);
 }
 
+/* With the lock. What waits for a client that is cut off would keep one that ends from ending. */
+static bool ends_in_vain(const struct daemon_export *export)
+{
+	return export->state == EXPORT_STOPPING && atomic_load(&export->cut_off) && export->gate;
+}
+
 /* With the lock. Without a client of a cluster nobody can cut it off. */
 static bool has_lost_client(const struct daemon_export *export)
 {
@@ -197,6 +205,8 @@ static bool begin_what_is_due(struct daemon_export *export)
 {
 	if (export->forsaken)
 		export->forsaken = !begin(export, look_main);
+	else if (ends_in_vain(export))
+		gate_fail(export->gate);
 	else if (has_lost_client(export))
 		return begin_replacing(export);
 	return !export->forsaken;

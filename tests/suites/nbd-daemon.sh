@@ -253,6 +253,17 @@ kill $client
 wait $client 2>/dev/null || true
 check "and then the other" "$urbd" unexport --export-name other
 
+# ---- unexport while a request waits for another client, which nobody looks for any more
+
+export_it "file:$TEST_DIR/b" --export-name refused --listen "unix:$TEST_DIR/slow" --fault 'write=ESHUTDOWN*1'
+qemu-io -f raw -c 'write 0 4k' "$uri" >"$TEST_DIR/refused" 2>&1 & client=$!
+sleep 1
+check "a write waits for another client" kill -0 $client
+check "unexport ends" timeout 20 "$urbd" unexport --export-name refused --timeout 5
+wait $client || true
+check "the write has failed" grep -q 'Input/output error' "$TEST_DIR/refused"
+check_equal "nothing is left of the export" "$(ls "$TEST_DIR/slow" 2>/dev/null)" ''
+
 # ---- a Ceph image
 
 export_it "$POOL/foo" "${access[@]}" --listen "unix:$TEST_DIR/foo"
