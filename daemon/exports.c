@@ -47,6 +47,10 @@ static int look_for_existing(const struct daemon_export *export,
 
 	if (!other)
 		return 0;
+	if (other->state == EXPORT_BLOCKED)
+		return error_set(err, -EBUSY,
+				 "It is exported already, and waits for its storage: %s.",
+				 other->reason);
 	if (other->state != EXPORT_LIVE)
 		return error_set(err, -EBUSY,
 				 "'%s' is being exported, unexported or changed by somebody else. "

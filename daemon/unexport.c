@@ -124,13 +124,13 @@ int export_begin_end(struct daemon_export *export, bool force, unsigned timeout,
 {
 	int r;
 
-	export->given_up =
-		export_failure(export) && atomic_load(&export->opened.image->in_flight) > 0;
 	export->force = force; /* written once, before the thread is there */
 	export->timeout = timeout;
 	r = thread_detached(end_export, export);
 	if (r < 0)
 		return error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
+	export->given_up =
+		export_failure(export) && atomic_load(&export->opened.image->in_flight) > 0;
 	atomic_store(&export->forcing, force);
 	export_set_state(export, EXPORT_STOPPING);
 	return 0;
