@@ -3,6 +3,8 @@ request stays the same, and whether a busy one leaves the others alone."""
 import concurrent.futures
 import dataclasses
 import statistics
+import subprocess
+import sys
 import time
 
 from . import client, procfs
@@ -153,7 +155,10 @@ def run(parts, base, setup, counts):
                 "flat": lambda: flat(base, setup, counts.idle),
                 "fairness": lambda: fairness(base, setup)}
     for part in parts:
-        yield part, measures[part]()
+        try:
+            yield part, measures[part]()
+        except (RuntimeError, subprocess.SubprocessError, OSError) as problem:
+            print(f"{part} cannot be measured: {problem}", file=sys.stderr, flush=True)
 
 
 PARTS = ("idle", "many", "open", "flat", "fairness")

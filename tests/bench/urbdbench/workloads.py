@@ -41,4 +41,5 @@ def everything():
 
 
 ALL = {workload.name: workload for workload in everything()}
-DEFAULT = [name for name in ALL if name != "read-4k-d16"]
+FOR_DEVICES = list(ALL)
+FOR_EXPORTS = [name for name in ALL if name != "read-4k-d16"]  # an aim of devices alone
