@@ -263,13 +263,13 @@ int exports_create(struct queues *queues, struct client_pool *clients,
 	return 0;
 }
 
-/* With the lock. */
-static unsigned count(const struct exports *exports)
+/* With the lock: those that were given up, or the others. */
+static unsigned count(const struct exports *exports, bool given_up)
 {
 	unsigned n = 0;
 
 	list_for_each(entry, &exports->table)
-		n++;
+		n += list_entry(entry, struct daemon_export, entry)->given_up == given_up;
 	return n;
 }
 
@@ -289,17 +289,17 @@ static void begin_all_ends(struct exports *exports, const struct timespec *deadl
 	}
 }
 
-unsigned exports_stop(struct exports *exports, const struct timespec *deadline)
+unsigned exports_stop(struct exports *exports, const struct timespec *deadline,
+		      unsigned *ret_given_up)
 {
 	unsigned left;
 
-	if (!exports)
-		return 0;
 	pthread_mutex_lock(&exports->lock);
 	do /* one that was being opened or changed may be live by then */
 		begin_all_ends(exports, deadline);
-	while ((left = count(exports)) > 0 &&
+	while ((left = count(exports, false)) > 0 &&
 	       pthread_cond_timedwait(&exports->changed, &exports->lock, deadline) != ETIMEDOUT);
+	*ret_given_up = count(exports, true);
 	pthread_mutex_unlock(&exports->lock);
 	return left;
 }

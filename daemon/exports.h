@@ -44,9 +44,13 @@ int exports_set(struct exports *exports, const struct unexport_request *request,
 /* A new array, see the schema. */
 json_t *exports_list(struct exports *exports);
 
-/* Ends all exports; returns how many images still hold requests at @deadline
- * (CLOCK_MONOTONIC). NULL is allowed. */
-unsigned exports_stop(struct exports *exports, const struct timespec *deadline);
+/*
+ * Ends all exports; returns how many images are still being opened or closed at @deadline
+ * (CLOCK_MONOTONIC). *ret_given_up: and how many of those that nobody waits for, because they were
+ * unexported by force or removed. May be called again.
+ */
+unsigned exports_stop(struct exports *exports, const struct timespec *deadline,
+		      unsigned *ret_given_up);
 
-/* exports_stop() has returned 0. NULL is allowed. */
+/* exports_stop() has left nothing. NULL is allowed. */
 void exports_destroy(struct exports *exports);

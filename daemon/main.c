@@ -179,29 +179,34 @@ static void serve(struct daemon *daemon)
 	}
 }
 
-enum end { END_WHOLE, END_DEVICES_WAIT, END_TORN };
+enum end { END_WHOLE, END_WAITS, END_TORN };
 
-/* END_DEVICES_WAIT: the kernel keeps devices, with requests of theirs in this process's memory.
- * END_TORN: calls or exports of a dead cluster hold on. Either way nothing may be freed.
+/*
+ * END_WAITS: the kernel keeps devices, or images that were given up keep requests, in this
+ * process's memory. END_TORN: calls or exports of a dead cluster hold on. Either way nothing may be
+ * freed.
  */
 static enum end take_down(struct daemon *daemon, unsigned drain_timeout)
 {
 	struct timespec calls_end = deadline_in(STOP_CALLS),
 			exports_end = deadline_in(STOP_EXPORTS), end = deadline_in(drain_timeout);
 	bool calls_ended = !daemon->server || server_stop(daemon->server, &calls_end);
-	unsigned served = exports_stop(daemon->exports, &exports_end);
+	unsigned given_up, served = exports_stop(daemon->exports, &exports_end, &given_up);
 	unsigned left = devices_leave(daemon->devices, &end);
 
 	metrics_stop(daemon->metrics);
 	daemon->metrics = NULL;
 	if (left > 0)
 		log_info("%u device(s) wait in the kernel until urbdd is started again", left);
+	if (given_up > 0)
+		log_warning("%u export(s) that were given up before still have their images open.",
+			    given_up);
 	if (served > 0)
 		log_error("%u export(s) could not be ended cleanly: their storage does not answer.",
 			  served);
 	if (!calls_ended || served > 0)
 		return END_TORN;
-	return left > 0 ? END_DEVICES_WAIT : END_WHOLE;
+	return left > 0 || given_up > 0 ? END_WAITS : END_WHOLE;
 }
 
 static void release(struct daemon *daemon)
@@ -255,7 +260,7 @@ int main(int argc, char **argv)
 	case END_WHOLE:
 		release(&daemon);
 		break;
-	case END_DEVICES_WAIT:
+	case END_WAITS:
 		server_destroy(daemon.server);
 		log_info("stopped");
 		_exit(EXIT_SUCCESS);

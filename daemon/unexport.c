@@ -167,6 +167,7 @@ static int give_up(struct daemon_export *export, bool force, struct error *err)
 				 "It is no longer exported, but its storage still holds "
 				 "requests; the image is closed when they end.");
 	export->given_up = true;
+	pthread_cond_broadcast(&export->exports->changed);
 	log_warning("%s: its storage does not let go of the image yet", export->name);
 	return 0;
 }

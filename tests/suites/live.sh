@@ -124,9 +124,7 @@ test_silent_readers() {
 	sleep 12 # until it was asked about the image
 	check "read-only: with a silent cluster it can be unexported" timeout 20 "$urbd" unexport silent
 	"$lab/cluster" start "$CLUSTER"
-	kill -TERM $daemon # with 1 where the image was still being closed, with 0 otherwise
-	check "read-only: and the daemon ends" timeout 60 tail --pid=$daemon -f /dev/null
-	wait $daemon || true
+	stop_daemon "read-only: and the daemon ends"
 	start_daemon
 }
 
@@ -154,6 +152,8 @@ test_removed_under_load() {
 	uri=$(export_of busy)
 	check "removed under load: a new image of the name works" io "$uri" "write 0 64k"
 	"$urbd" unexport busy
+	stop_daemon "removed under load: what librbd holds for ever holds up no stop"
+	start_daemon
 }
 
 # ---- the quiesce hook
