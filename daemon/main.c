@@ -28,7 +28,7 @@
 #include "daemon/trim.h"
 #include "daemon/version.h"
 
-/* Seconds within which calls and exports must end at a stop; then come the devices. */
+/* Seconds after which a stop holds the I/O of devices, whatever calls and exports do. */
 #define STOP_CALLS   5
 #define STOP_EXPORTS 10
 
@@ -179,6 +179,40 @@ static void serve(struct daemon *daemon)
 	}
 }
 
+/* What a stop leaves behind. */
+struct left {
+	bool calls;		    /* run still */
+	unsigned exports, given_up; /* see exports_stop() */
+	unsigned devices;
+};
+
+/* Once more, it ends what was not in time, and what came of calls that were not. */
+static struct left end_all(struct daemon *daemon, const struct timespec *calls_end,
+			   const struct timespec *exports_end, const struct timespec *end)
+{
+	struct left left;
+
+	left.calls = !server_await(daemon->server, calls_end);
+	left.exports = exports_stop(daemon->exports, exports_end, &left.given_up);
+	left.devices = devices_leave(daemon->devices, end);
+	return left;
+}
+
+static void report_left(const struct left *left)
+{
+	if (left->devices > 0)
+		log_info("%u device(s) wait in the kernel until urbdd is started again",
+			 left->devices);
+	if (left->given_up > 0)
+		log_warning("%u export(s) that were given up before still have their images open.",
+			    left->given_up);
+	if (left->exports > 0)
+		log_error("%u export(s) could not be ended cleanly: their storage does not answer.",
+			  left->exports);
+	if (left->calls)
+		log_error("Calls were cut off: their storage does not answer.");
+}
+
 enum end { END_WHOLE, END_WAITS, END_TORN };
 
 /*
@@ -188,25 +222,22 @@ enum end { END_WHOLE, END_WAITS, END_TORN };
  */
 static enum end take_down(struct daemon *daemon, unsigned drain_timeout)
 {
-	struct timespec calls_end = deadline_in(STOP_CALLS),
-			exports_end = deadline_in(STOP_EXPORTS), end = deadline_in(drain_timeout);
-	bool calls_ended = !daemon->server || server_stop(daemon->server, &calls_end);
-	unsigned given_up, served = exports_stop(daemon->exports, &exports_end, &given_up);
-	unsigned left = devices_leave(daemon->devices, &end);
+	struct timespec calls_end = deadline_in(MIN(STOP_CALLS, drain_timeout)),
+			exports_end = deadline_in(MIN(STOP_EXPORTS, drain_timeout)),
+			end = deadline_in(drain_timeout);
+	struct left left;
 
+	server_stop(daemon->server);
+	left = end_all(daemon, &calls_end, &exports_end, &end);
+	if (left.devices > 0) /* their I/O is held until the next daemon: there is no more time */
+		end = monotonic_now();
+	left = end_all(daemon, &end, &end, &end);
 	metrics_stop(daemon->metrics);
 	daemon->metrics = NULL;
-	if (left > 0)
-		log_info("%u device(s) wait in the kernel until urbdd is started again", left);
-	if (given_up > 0)
-		log_warning("%u export(s) that were given up before still have their images open.",
-			    given_up);
-	if (served > 0)
-		log_error("%u export(s) could not be ended cleanly: their storage does not answer.",
-			  served);
-	if (!calls_ended || served > 0)
+	report_left(&left);
+	if (left.calls || left.exports > 0)
 		return END_TORN;
-	return left > 0 || given_up > 0 ? END_WAITS : END_WHOLE;
+	return left.devices > 0 || left.given_up > 0 ? END_WAITS : END_WHOLE;
 }
 
 static void release(struct daemon *daemon)

@@ -316,16 +316,22 @@ static void end_reading(struct server *server)
 		shutdown(list_entry(entry, struct peer, entry)->fd, SHUT_RD);
 }
 
-bool server_stop(struct server *server, const struct timespec *deadline)
+void server_stop(struct server *server)
 {
-	bool ended;
-
 	if (*server->path)
 		unlink(server->path);
 	cleanup_close_fn(&server->fd);
 	server->fd = -1;
 	pthread_mutex_lock(&server->lock);
 	end_reading(server);
+	pthread_mutex_unlock(&server->lock);
+}
+
+bool server_await(struct server *server, const struct timespec *deadline)
+{
+	bool ended;
+
+	pthread_mutex_lock(&server->lock);
 	while (server->count > 0 &&
 	       pthread_cond_timedwait(&server->ended, &server->lock, deadline) == 0)
 		;

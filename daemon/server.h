@@ -35,13 +35,14 @@ int server_create(const struct server_config *config, struct server **ret,
 int server_fd(const struct server *server);
 void server_accept(struct server *server);
 
-/*
- * Ends: no new connections and no new calls. Waits until the calls that run have been answered,
- * until
- * @deadline (CLOCK_MONOTONIC). False if some still run then; the server may not be destroyed in
- * that case.
- */
-bool server_stop(struct server *server, const struct timespec *deadline);
+/* Ends: no new connections and no new calls. Those that run go on. Once. */
+void server_stop(struct server *server);
 
-/* After server_stop() returned true. NULL is allowed. */
+/*
+ * After server_stop(): waits until the calls that run have been answered, until @deadline
+ * (CLOCK_MONOTONIC). False if some still run then; the server may not be destroyed in that case.
+ */
+bool server_await(struct server *server, const struct timespec *deadline);
+
+/* After server_await() returned true, or before anything was served. NULL is allowed. */
 void server_destroy(struct server *server);

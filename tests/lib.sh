@@ -109,6 +109,12 @@ check_code() { # CODE NAME COMMAND...: it exits so
 	fi
 }
 
+check_child() { # CODE NAME PID: a process of this shell, which alone can wait for it, ends so
+	local code=0
+	wait "$3" || code=$?
+	check_equal "$2" "$code" "$1"
+}
+
 check_says() { # PATTERN NAME COMMAND...: it fails, and its output matches
 	local pattern=$1 name=$2
 	shift 2

@@ -187,3 +187,4 @@ begin_io silent "$patient" "write -P 11 0 64k"
 sleep 1
 kill -TERM $daemon
 check "the daemon ends although the cluster is silent" timeout 60 tail --pid=$daemon -f /dev/null
+check_child 1 "its code tells that exports have not ended in order" $daemon
