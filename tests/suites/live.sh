@@ -88,7 +88,7 @@ test_removed() {
 		check "$name: and goes away again" timeout 20 "$urbd" unexport "$name"
 	done
 	check "another export has seen nothing of it" io "$other" "write 0 64k"
-	"$urbd" unexport --export-name null:64M
+	"$urbd" unexport "$other"
 	stop_daemon "what is gone holds up no stop"
 	start_daemon
 }
@@ -123,8 +123,8 @@ test_silent_readers() {
 	"$lab/cluster" stop "$CLUSTER" --kill osd.0
 	sleep 12 # until it was asked about the image
 	check "read-only: with a silent cluster it can be unexported" timeout 20 "$urbd" unexport silent
-	"$lab/cluster" start "$CLUSTER"
 	stop_daemon "read-only: and the daemon ends"
+	"$lab/cluster" start "$CLUSTER"
 	start_daemon
 }
 
@@ -367,7 +367,7 @@ state_is() { # URI STATE
 
 # A storage that does not let go of the image in time holds up nobody for ever.
 test_settings_and_slow_close() {
-	local uri begin
+	local uri begin writer
 	rbd create slow --size 64M
 	uri=$(export_of slow --export-name slow --fault "close=delay:15000")
 	check "it is written to" io "$uri" "write -P 1 0 64k"
@@ -382,13 +382,13 @@ test_settings_and_slow_close() {
 
 	timeout 60 "$urbd" set --timeout 4 --export-name slow rbd_qos_iops_limit=4000 2>/dev/null || true
 	check "it is held again" state_is "$uri" blocked
-	timeout 60 qemu-io -f raw -c "write -P 3 0 64k" "$uri" >/dev/null 2>&1 &
+	timeout 60 qemu-io -f raw -c "write -P 3 0 64k" "$uri" >/dev/null 2>&1 & writer=$!
 	sleep 2
 	begin=$(date +%s)
 	check "by force it goes" timeout 60 "$urbd" unexport --force slow
 	check "at once" test $(($(date +%s) - begin)) -lt 10
 	check "it is not listed" nothing_listed slow
-	check_code 1 "what it held has failed" wait $!
+	check_child 1 "what it held has failed" $writer
 	uri=$(export_of slow --export-name slow)
 	check "it can be exported anew" io "$uri" "write -P 4 0 64k"
 	check "and unexported" "$urbd" unexport --export-name slow
