@@ -33,5 +33,5 @@ executions() {
 
 check "the fuzzer builds" build_fuzzer
 check "no finding in $seconds seconds" fuzz
-check "inputs were tried" test "$(executions)" -gt 0
+check "enough inputs were tried, 100,000 in five minutes" test "$(executions)" -ge $((100000 * seconds / 300))
 note "$(executions) inputs tried in $seconds seconds"
