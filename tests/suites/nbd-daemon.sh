@@ -301,8 +301,9 @@ check_says 'Cannot export' "an image that is not there" \
 
 # A flush on one connection covers the writes that completed on others, which librbd's cache holds.
 multi_is_stored() { near_cluster rbd --id "$CLIENT" export "$POOL/multi" - 2>/dev/null | cmp - "$TEST_DIR/multi"; }
-flush_one_of_sixteen() {
-	$python3 -c '
+# Once all have written, it waits for a word, so that one can see what the cluster does not have yet.
+flush_one_of_sixteen() { # URI
+	$python3 -u -c '
 import nbd, sys
 handles = []
 for i in range(16):
@@ -315,14 +316,30 @@ with open(sys.argv[2], "wb") as expected:
         data = bytes([i + 1]) * 65536
         handle.pwrite(data, i * 65536)
         expected.write(data)
-handles[5].flush()' "$1" "$TEST_DIR/multi"
+print("written")
+sys.stdin.readline()
+handles[5].flush()
+print("flushed")
+sys.stdin.readline()' "$1" "$TEST_DIR/multi"
 }
 
 near_cluster rbd --id "$CLIENT" create "$POOL/multi" --size 1M
 export_it "$POOL/multi" "${access[@]}" --listen "unix:$TEST_DIR/multi.sock" \
 	-o rbd_cache=true,rbd_cache_policy=writeback,rbd_cache_max_dirty_age=3600
-check "sixteen connections write, one flushes" flush_one_of_sixteen "$uri"
-check "the cluster has what all of them wrote" multi_is_stored
+mkfifo "$TEST_DIR"/sixteen.{in,out}
+flush_one_of_sixteen "$uri" <"$TEST_DIR/sixteen.in" >"$TEST_DIR/sixteen.out" 2>"$TEST_DIR/sixteen.log" & client=$!
+exec 7>"$TEST_DIR/sixteen.in" 8<"$TEST_DIR/sixteen.out"
+they_say() { # WORD
+	local word=''
+	read -r -t 60 word <&8
+	[[ $word = "$1" ]] || { cat "$TEST_DIR/sixteen.log" && return 1; }
+}
+check "sixteen connections write" they_say written
+check_says 'differ: ' "the cluster lacks some of it, which a cache holds" multi_is_stored
+check "one of them flushes" eval 'echo flush >&7 && they_say flushed'
+check "the cluster has what all of them wrote, and all are there" multi_is_stored
+exec 7>&- 8<&-
+wait "$client" || not_ok "they leave" "$(<"$TEST_DIR/sixteen.log")"
 
 # ---- hostile clients, of a Ceph image
 
