@@ -172,6 +172,18 @@ near_cluster() {
 	timeout "${PATIENCE:-60}" "${inside[@]}" "$@"
 }
 
+# ---- what qemu-img sees, told through jq
+
+qemu_size() { # URI, or more of qemu-img's words
+	timeout 60 qemu-img info --output=json "$@" | jq '."virtual-size"'
+}
+
+# Its extents, as OFFSET+LENGTH data|hole ...
+qemu_map() { # URI
+	timeout 60 qemu-img map --output=json "$1" |
+		jq -r 'map("\(.start)+\(.length) \(if .data then "data" elif .zero then "hole" else "?" end)") | join(" ")'
+}
+
 # ---- TLS
 
 # A CA, certificates of a server and a client, and the key of alice. In client/ is what a client

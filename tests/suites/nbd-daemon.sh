@@ -5,6 +5,7 @@
 require_program nbdcopy libnbd-bin
 require_program qemu-io qemu-utils
 require_program certtool gnutls-bin
+require_program jq jq
 require_python nbd python3-libnbd
 
 urbd=$build/cli/urbd
@@ -272,7 +273,7 @@ check "nbdcopy from a Ceph image" timeout 120 nbdcopy "$uri" "$TEST_DIR/copy"
 check "the same comes back" cmp "$TEST_DIR/source" "$TEST_DIR/copy"
 check "the cluster has it" same_in_cluster
 check "nbdinfo on a Ceph image" nbdinfo "$uri"
-check "qemu-img info of a Ceph image" qemu-img info "$uri"
+check_equal "qemu-img info of a Ceph image tells its size" "$(qemu_size "$uri")" 67108864
 check "qemu-img compare with a Ceph image" timeout 120 \
 	qemu-img compare -f raw -F raw "$TEST_DIR/source" "$uri"
 check "qemu-img convert from a Ceph image" timeout 120 \
@@ -289,7 +290,8 @@ check "fio verifies on a Ceph image" timeout 120 fio --name=v --ioengine=nbd --u
 check "zeroes, discard, flush on a Ceph image" timeout 60 qemu-io -f raw -c 'write -P 7 0 8M' \
 	-c 'write -z 1M 1M' -c 'read -P 0 1M 1M' -c 'discard 4M 4M' -c 'read -P 0 4M 4M' -c flush \
 	-c 'read -P 7 0 1M' "$uri"
-check "qemu-img map of a Ceph image" timeout 60 qemu-img map "$uri"
+check_equal "qemu-img map of a Ceph image tells its objects from holes" "$(qemu_map "$uri")" \
+	"0+4194304 data 4194304+4194304 hole 8388608+58720256 data"
 check "sixteen connections to a Ceph image" timeout 120 fio --name=v --ioengine=nbd --uri="$uri" \
 	--rw=randwrite --bs=16k --size=1M --iodepth=4 --numjobs=16 --offset_increment=4M --thread \
 	--verify=crc32c --do_verify=1 --verify_fatal=1 --verify_state_save=0 --output="$TEST_DIR/fio"

@@ -5,6 +5,7 @@
 require_program nbdcopy libnbd-bin
 require_program qemu-img qemu-utils
 require_program certtool gnutls-bin
+require_program jq jq
 require_python nbd python3-libnbd
 
 server='' socket='' uri=''
@@ -54,8 +55,8 @@ test_tools() {
 	check "nbdcopy reads" nbdcopy --connections=4 "$uri" "$TEST_DIR/copy"
 	check_equal "what was read is what was written" \
 		"$(sha256sum <"$TEST_DIR/copy")" "$(sha256sum <"$TEST_DIR/source")"
-	check "qemu-img info" qemu-img info "$uri"
-	check "qemu-img map tells data from holes" map_matches
+	check_equal "qemu-img info tells the size" "$(qemu_size "$uri")" 67108864
+	check_equal "qemu-img map tells data from holes" "$(qemu_map "$uri")" "0+20971520 data 20971520+46137344 hole"
 	check "qemu-img compare" qemu-img compare -f raw -F raw "$TEST_DIR/source" "$uri"
 	check "qemu-img convert reads" qemu-img convert -f raw -O raw "$uri" "$TEST_DIR/converted"
 	check "qemu-img convert read it right" cmp "$TEST_DIR/source" "$TEST_DIR/converted"
@@ -66,14 +67,6 @@ test_tools() {
 		-c 'write -f -P 9 8M 64k' -c flush -c 'read -P 9 8M 64k' "$uri"
 	check "fio verifies what it wrote" fio_verify
 	end_server tools
-}
-
-map_matches() {
-	qemu-img map --output=json "$uri" | $python3 -c '
-import json, sys
-extents = json.load(sys.stdin)
-data = sum(e["length"] for e in extents if e["data"])
-sys.exit(data != 20 << 20)'
 }
 
 # An image that stores nothing reads as zeroes, and its map is one hole.
@@ -87,8 +80,8 @@ test_null() {
 	check "null: nbdcopy reads" nbdcopy --connections=4 "$uri" "$TEST_DIR/nothing"
 	check_equal "null: what was read is zeroes" \
 		"$(sha256sum <"$TEST_DIR/nothing")" "$(sha256sum <"$TEST_DIR/zeroes")"
-	check "null: qemu-img info" qemu-img info "$uri"
-	check "null: qemu-img map" qemu-img map --output=json "$uri"
+	check_equal "null: qemu-img info tells the size" "$(qemu_size "$uri")" 67108864
+	check_equal "null: qemu-img map tells one hole" "$(qemu_map "$uri")" "0+67108864 hole"
 	check "null: qemu-img compare" qemu-img compare -f raw -F raw "$TEST_DIR/zeroes" "$uri"
 	check "null: qemu-img convert reads" qemu-img convert -f raw -O raw "$uri" "$TEST_DIR/nothing"
 	check "null: qemu-img convert writes" \
