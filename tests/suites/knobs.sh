@@ -4,6 +4,7 @@
 . "$(dirname "$0")/../lib.sh"
 require_program ceph-osd ceph-osd
 require_program fio fio
+require_program nbdcopy libnbd-bin
 require_python nbd python3-libnbd
 
 urbd=$build/cli/urbd
@@ -131,6 +132,39 @@ check "but a thread without work sleeps" eventually 10 queues_sleep
 stop_daemon
 check_code 2 "more than it takes" "$build/daemon/urbdd" --busy-poll 10001
 check_code 2 "no number" "$build/daemon/urbdd" --busy-poll much
+
+# ---- the size of a request
+
+# Refused is what is larger, whatever the replies look like; the connection goes on.
+larger_requests_are_refused() { # URI BYTES
+	$python3 -c '
+import errno, nbd, sys
+uri, most = sys.argv[1], int(sys.argv[2])
+def error_of(call, *args):
+    try:
+        call(*args)
+    except nbd.Error as error:
+        return error.errnum
+data = b"d" * most
+for structured, too_much in (True, errno.EOVERFLOW), (False, errno.EINVAL):
+    handle = nbd.NBD()
+    handle.set_request_structured_replies(structured)
+    handle.set_strict_mode(0)
+    handle.connect_uri(uri)
+    handle.pwrite(data, 0)
+    assert error_of(handle.pread, most + 512, 0) == too_much
+    assert error_of(handle.pwrite, bytes(most + 512), 0) == errno.EINVAL
+    assert handle.pread(most, 0) == data
+    handle.shutdown()' "$@"
+}
+
+uri="nbd+unix:///limited?socket=$TEST_DIR/nbd"
+truncate -s 64M "$TEST_DIR/limited"
+start_daemon --export-request 2M
+"$urbd" export "file:$TEST_DIR/limited" --export-name limited >/dev/null
+check "--export-request: a larger read or write is refused" larger_requests_are_refused "$uri" $((2 << 20))
+check "and others are served" nbdcopy "$uri" null:
+stop_daemon
 
 # ---- memory that was idle
 
