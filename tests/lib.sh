@@ -186,26 +186,40 @@ qemu_map() { # URI
 
 # ---- TLS
 
-# A CA, certificates of a server and a client, and the key of alice. In client/ is what a client
-# needs, in stranger/ what one without a certificate has.
-make_certificates() { # DIRECTORY
-	local name
-	cd "$1"
+make_authority() { # in the current directory
 	printf 'cn=ca\nca\ncert_signing_key\n' >ca.info
 	certtool --generate-privkey --key-type=ecdsa --outfile ca-key.pem
 	certtool --generate-self-signed --load-privkey ca-key.pem --template ca.info \
 		--outfile ca-cert.pem
-	for name in server client; do
-		printf 'cn=localhost\ndns_name=localhost\ntls_www_%s\nsigning_key\n' $name >$name.info
-		certtool --generate-privkey --key-type=ecdsa --outfile $name-key.pem
-		certtool --generate-certificate --load-ca-certificate ca-cert.pem \
-			--load-ca-privkey ca-key.pem --load-privkey $name-key.pem \
-			--template $name.info --outfile $name-cert.pem
-	done
+}
+
+make_certificate() { # server|client: in the current directory, with its authority there
+	{
+		printf 'cn=localhost\ndns_name=localhost\nip_address=127.0.0.1\nip_address=::1\n'
+		printf 'tls_www_%s\nsigning_key\n' "$1"
+	} >"$1.info"
+	certtool --generate-privkey --key-type=ecdsa --outfile "$1-key.pem"
+	certtool --generate-certificate --load-ca-certificate ca-cert.pem --load-ca-privkey ca-key.pem \
+		--load-privkey "$1-key.pem" --template "$1.info" --outfile "$1-cert.pem"
+}
+
+# A CA, certificates of a server and a client, and the key of alice. In client/ is what a client
+# needs, in stranger/ what one without a certificate has, in foreign/ what one has whose certificate
+# is another CA's, of the same name.
+make_certificates() { # DIRECTORY
+	cd "$1"
+	make_authority
+	make_certificate server
+	make_certificate client
 	psktool -u alice -p keys.psk
-	mkdir client stranger
+	mkdir client stranger foreign
 	cp ca-cert.pem client-*.pem client
 	cp ca-cert.pem stranger
+	cd foreign
+	make_authority
+	make_certificate client
+	mv ca-cert.pem issuer-cert.pem
+	cp ../ca-cert.pem .
 	cd "$top"
 }
 

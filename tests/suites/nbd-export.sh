@@ -12,11 +12,16 @@ server='' socket='' uri=''
 
 # Serves as the options and NAME=SPEC say; sets `server`, `socket` and `uri` (of the first export).
 serve() { # NAME OPTION...
-	local name=$1
-	shift
-	socket=$TEST_DIR/$name.sock
+	serve_at "unix:$TEST_DIR/$1.sock" "$@"
+}
+
+serve_at() { # ADDRESS NAME OPTION...
+	local address=$1 name=$2
+	shift 2
+	socket=''
+	[[ $address != unix:* ]] || socket=${address#unix:}
 	rm -f "$TEST_DIR/$name.out"
-	"$build/tests/tools/nbd-serve" "unix:$socket" "$@" >"$TEST_DIR/$name.out" 2>&1 &
+	"$build/tests/tools/nbd-serve" "$address" "$@" >"$TEST_DIR/$name.out" 2>&1 &
 	server=$!
 	eventually 120 grep -q '^ready' "$TEST_DIR/$name.out" || {
 		not_ok "a server starts" "$(<"$TEST_DIR/$name.out")"
@@ -43,8 +48,6 @@ disk() { # NAME: an empty file of 64 MiB
 # ---- the field's tools
 
 test_tools() {
-	head -c 20M /dev/urandom >"$TEST_DIR/source"
-	truncate -s 64M "$TEST_DIR/source"
 	serve tools --queues 2 "disk=$(disk tools.img)"
 	check_equal "the socket is private" "$(stat -c %a "$socket")" 600
 	check "nbdinfo describes the export" nbdinfo "$uri"
@@ -235,8 +238,18 @@ test_tls() {
 	check_code 1 "certificates: a client without one is refused" \
 		nbdinfo "$uri&$clients/stranger"
 	check_code 1 "certificates: a client without TLS is refused" nbdinfo "${uri/nbds/nbd}"
+	check_code 1 "certificates: a client with another authority's is refused" \
+		nbdinfo "$uri&$clients/foreign"
 	check "certificates: the next one is served" nbdinfo --size "$uri&$clients/client"
 	end_server certificates
+	mkdir "$pki/other"
+	cp "$pki"/server-*.pem "$pki/other"
+	cp "$pki/foreign/issuer-cert.pem" "$pki/other/ca-cert.pem"
+	serve foreign --x509 "$pki/other" "disk=$(disk x509.img)"
+	check "certificates: where that authority is trusted it is served" \
+		nbdinfo --size "$uri&$clients/foreign"
+	check_code 1 "certificates: and the first one is refused there" nbdinfo "$uri&$clients/client"
+	end_server "other certificates"
 	serve psk --psk "$pki/keys.psk" "disk=$(disk psk.img)"
 	uri=${uri/:\/\/\//://alice@/}
 	check "a key: nbdcopy writes" nbdcopy "$TEST_DIR/source" "$uri&tls-psk-file=$pki/keys.psk"
@@ -244,6 +257,47 @@ test_tls() {
 	sed 's/:.*/:0011223344556677/' "$pki/keys.psk" >"$pki/wrong.psk"
 	check_code 1 "a wrong key is refused" nbdinfo "$uri&tls-psk-file=$pki/wrong.psk"
 	end_server "a key"
+	hostile_under_tls "$pki"
+	tls_over_tcp "$pki"
+}
+
+hostile_under_tls() { # PKI
+	local case
+	serve hostile-tls --handshake 2 --x509 "$1" "disk=$(disk hostile.img)"
+	for case in stalls-before-tls stalls-in-tls-hello stalls-within-tls has-a-foreign-certificate; do
+		check "a hostile client, TLS: ${case//-/ }" \
+			timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" $case "$1/client"
+	done
+	end_server "hostile, TLS"
+}
+
+qemu_tls_size() { # HOST PKI: by what the server's `uri` says beside that
+	local port=${uri##*:}
+	qemu_size --object "tls-creds-x509,id=tls,dir=$2/client,endpoint=client" \
+		--image-opts "driver=nbd,host=$1,port=${port%%/*},export=disk,tls-creds=tls"
+}
+
+tls_over_tcp() { # PKI
+	serve_at 127.0.0.1:0 tls-tcp --x509 "$1" "disk=$(disk tcp.img)"
+	check "TLS over TCP: the URI tells it" grep -q '^nbds://127.0.0.1:[0-9]*/disk$' <<<"$uri"
+	check_equal "TLS over TCP: qemu-img" "$(qemu_tls_size 127.0.0.1 "$1")" 67108864
+	check_code 1 "TLS over TCP: a client without TLS is refused" nbdinfo "${uri/nbds/nbd}"
+	uri+="?tls-certificates=$1/client"
+	check_equal "TLS over TCP: nbdinfo" "$(nbdinfo --size "$uri")" 67108864
+	check "TLS over TCP: nbdsh writes and reads" env URI="$uri" $python3 -m nbd -c '
+import os
+h.set_uri_allow_local_file(True)
+h.connect_uri(os.environ["URI"])
+assert h.get_tls_negotiated()
+h.pwrite(b"t" * 65536, 4096)
+assert h.pread(65536, 4096) == b"t" * 65536'
+	end_server "TLS over TCP"
+	has_ipv6 || { skip "TLS with IPv6" "this machine has none" && return; }
+	serve_at '[::1]:0' tls-tcp6 --x509 "$1" "disk=$(disk tcp.img)"
+	check "TLS with IPv6: the URI tells it" grep -q '^nbds://\[::1\]:[0-9]*/disk$' <<<"$uri"
+	# libnbd names the address as the server's name, which gnutls refuses; qemu does not.
+	check_equal "TLS with IPv6: qemu-img" "$(qemu_tls_size ::1 "$1")" 67108864
+	end_server "TLS with IPv6"
 }
 
 # ---- TCP, and addresses
@@ -259,14 +313,23 @@ test_addresses() {
 	serve live disk=null:1G
 	ok "a dead server's socket is replaced"
 	end_server "unix"
-	"$serve" 127.0.0.1:0 disk=null:1G >"$TEST_DIR/tcp.out" &
-	server=$! socket=''
-	eventually 120 grep -qs "^ready" "$TEST_DIR/tcp.out"
-	uri=$(sed -n 's/^ready //p' "$TEST_DIR/tcp.out")
+	serve_at 127.0.0.1:0 tcp disk=null:1G
 	check_equal "TCP" "$(nbdinfo --size "$uri")" 1073741824
 	end_server "TCP"
+	check_says 'no address' "an IPv6 address stands in brackets" "$serve" ::1:10809 disk=null:1G
+	if has_ipv6; then
+		serve_at '[::1]:0' tcp6 disk=null:1G
+		check_equal "TCP with IPv6" "$(nbdinfo --size "$uri")" 1073741824
+		end_server "TCP with IPv6"
+	else
+		skip "TCP with IPv6" "this machine has none"
+	fi
 }
 
+has_ipv6() { ip -6 address show dev lo 2>/dev/null | grep -q 'inet6 ::1'; }
+
+head -c 20M /dev/urandom >"$TEST_DIR/source"
+truncate -s 64M "$TEST_DIR/source"
 tests=("$@")
 (($#)) || tests=(tools null commands sixteen hostile memory mix calls tls addresses)
 for name in "${tests[@]}"; do "test_$name"; done

@@ -1,13 +1,15 @@
 #!/usr/bin/python3
-"""nbd-hostile.py SOCKET CASE [null|PID]: a bad client, which good ones must not notice.
+"""nbd-hostile.py SOCKET CASE [null|PID|DIRECTORY]: a bad client, which good ones must not notice.
 
 The server offers "disk", which stores nothing where `null` is said. The bad client stays connected
 while good ones read and write; then it leaves, without good-bye. There are as many good ones as the
 server has queue threads at most, so that one of them shares the bad one's. Cases about memory look at
-the process PID, whose exports may hold MEMORY bytes.
+the process PID, whose exports may hold MEMORY bytes; those about TLS take a DIRECTORY of certificates.
 """
 
+import os
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -15,6 +17,7 @@ import time
 import nbd
 
 SOCKET, CASE, *MORE = sys.argv[1:]
+TLS = MORE[0] if MORE and os.path.isdir(MORE[0]) else None
 MEMORY = 64 << 20
 SURE = 1 << 20  # for each client, beside that
 ALONE = []  # see good_times(), before the bad client comes
@@ -222,6 +225,53 @@ def is_cut_off():
     assert sock.recv(1) == b"", "the connection was not closed"
 
 
+def agree_on_tls():
+    """A socket on which TLS is to begin."""
+    sock = dial()
+    sock.sendall(struct.pack(">IQII", 3, OPTION, 5, 0))
+    assert receive(sock, 18 + 20)[30:34] == struct.pack(">I", 1), "STARTTLS was refused"
+    return sock
+
+
+def is_cut_off_later(sock):
+    """When its time is over; before that, others are served."""
+    good_client()
+    assert sock.recv(1) == b"", "the connection was not closed"
+
+
+def stalls_before_tls():
+    is_cut_off_later(agree_on_tls())
+
+
+def stalls_in_tls_hello():
+    """After the header of a record of 512 bytes and the first ones of them."""
+    sock = agree_on_tls()
+    sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc")
+    is_cut_off_later(sock)
+
+
+def under_tls(directory):
+    """A socket with the client's part of the TLS handshake done."""
+    context = ssl.create_default_context(cafile=f"{directory}/ca-cert.pem")
+    context.load_cert_chain(f"{directory}/client-cert.pem", f"{directory}/client-key.pem")
+    return context.wrap_socket(agree_on_tls(), server_hostname="localhost")
+
+
+def stalls_within_tls():
+    """The certificates are exchanged, and then it says nothing more."""
+    is_cut_off_later(under_tls(TLS))
+
+
+def has_a_foreign_certificate():
+    """The one who issued it has the same name."""
+    try:
+        under_tls(f"{TLS}/../foreign").recv(1)
+    except ssl.SSLError as error:
+        assert "UNKNOWN_CA" in error.reason or "BAD_CERTIFICATE" in error.reason, error
+    else:
+        raise AssertionError("it was not told why it is refused")
+
+
 def talks_after_good_bye():
     """The answer still arrives, and then a proper end: no reset because of what was not read."""
     sock = transmit()
@@ -231,6 +281,16 @@ def talks_after_good_bye():
     sock.shutdown(socket.SHUT_WR)
     assert sock.recv(1) == b"", "something came after the end"
     return None
+
+
+def good_handle():
+    handle = nbd.NBD()
+    handle.set_export_name("disk")
+    if TLS:
+        handle.set_tls(nbd.TLS_REQUIRE)
+        handle.set_tls_certificates(TLS)
+    handle.connect_unix(SOCKET)
+    return handle
 
 
 def good_round(handle, first):
@@ -244,10 +304,7 @@ def good_round(handle, first):
 
 def good_times():
     """Of each good client, all at once there: its best round, which says what all of them suffer."""
-    handles = [nbd.NBD() for _ in range(QUEUES)]
-    for handle in handles:
-        handle.set_export_name("disk")
-        handle.connect_unix(SOCKET)
+    handles = [good_handle() for _ in range(QUEUES)]
     rounds = [[good_round(handle, 10 * i) for handle in handles] for i in range(ROUNDS)]
     for handle in handles:
         handle.shutdown()
