@@ -57,7 +57,8 @@ def to_null_peers(figures, workload, what):
 
 def sockets_null(figures):
     points = {"d1": "depth 1", "d1-one-cpu": "depth 1, both on one CPU", "d1-two-cpus": "depth 1, each on its own CPU",
-              "d8": "depth 8", "d32": "depth 32", "d8-jobs4": "4 connections, depth 8"}
+              "d8": "depth 8", "d32": "depth 32", "d1-jobs4": "4 connections, depth 1",
+              "d32-jobs4": "4 connections, depth 32"}
     for kind in ("read", "write"):
         yield at_most(f"null export, 4 KiB {kind}, depth 32: server CPU to the better peer's",
                       max(to_null_peers(figures, f"{kind}-4k-d32", "cpu"), default=None), 0.75)

@@ -36,7 +36,8 @@ def everything():
     yield from (Workload(f"seq{kind}-{name}-d8", kind, block=block, depth=8)
                 for name, block in (("128k", 128 << 10), ("1m", 1 << 20)) for kind in ("read", "write"))
     yield Workload("fsync-4k-d1", "randwrite", fsync=True)
-    yield from (Workload(f"{kind}-4k-d8-jobs4", pattern, depth=8, jobs=4) for kind, pattern in kinds[:2])
+    yield from (Workload(f"{kind}-4k-d{depth}-jobs4", pattern, depth=depth, jobs=4)
+                for kind, pattern in kinds[:2] for depth in (1, 32))
     yield from (Workload(f"{kind}-4k-d8-images4", pattern, depth=8, images=4) for kind, pattern in kinds[:2])
 
 
