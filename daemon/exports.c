@@ -13,6 +13,7 @@
 
 /* How long clients get to finish when the daemon ends. */
 #define STOP_GRACE 5
+#define RETRY_MS   1000 /* until what had no thread to end it gets another try */
 
 static const char *const state_names[] = { "opening", "live", "changing", "blocked", "stopping" };
 
@@ -289,16 +290,27 @@ static void begin_all_ends(struct exports *exports, const struct timespec *deadl
 	}
 }
 
+/* With the lock. Not for long: one for whose end there was no thread gets another try. */
+static void wait_for_ends(struct exports *exports, const struct timespec *deadline)
+{
+	struct timespec next = deadline_in_ms(MIN(RETRY_MS, deadline_left_ms(deadline)));
+
+	pthread_cond_timedwait(&exports->changed, &exports->lock, &next);
+}
+
 unsigned exports_stop(struct exports *exports, const struct timespec *deadline,
 		      unsigned *ret_given_up)
 {
 	unsigned left;
 
 	pthread_mutex_lock(&exports->lock);
-	do /* one that was being opened or changed may be live by then */
+	for (;;) { /* one that was being opened or changed may be live by then */
 		begin_all_ends(exports, deadline);
-	while ((left = count(exports, false)) > 0 &&
-	       pthread_cond_timedwait(&exports->changed, &exports->lock, deadline) != ETIMEDOUT);
+		left = count(exports, false);
+		if (left == 0 || deadline_passed(deadline))
+			break;
+		wait_for_ends(exports, deadline);
+	}
 	*ret_given_up = count(exports, true);
 	pthread_mutex_unlock(&exports->lock);
 	return left;
