@@ -210,7 +210,9 @@ static enum rbd_lock lock_of(const struct map_request *request)
 /* The lock of an image that a former client had is not claimed but taken over, later. */
 static enum rbd_lock claim_of(const struct map_request *request)
 {
-	return request->identity ? RBD_LOCK_AUTO : lock_of(request);
+	enum rbd_lock lock = lock_of(request);
+
+	return request->identity && lock == RBD_LOCK_EXCLUSIVE ? RBD_LOCK_AUTO : lock;
 }
 
 /* Half of it is left to chance, so that two that disturb each other do not go on doing so. */
