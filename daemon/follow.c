@@ -70,7 +70,9 @@ static void resize(struct device *device)
 	uint64_t size = atomic_load(&device->opened.image->info.size);
 	struct error err = ERROR_NONE;
 
-	if (frontend->ops->resize(frontend, size, &err) < 0) {
+	if (device_kernel_size(device->path) / SECTOR == size / SECTOR) {
+		log_debug("%s has the size of its image", device->path);
+	} else if (frontend->ops->resize(frontend, size, &err) < 0) {
 		error_prefix(
 			&err,
 			"It keeps its old size, and its image has %" PRIu64 " bytes now: ", size);
