@@ -12,6 +12,7 @@
 
 #include "common/cleanup.h"
 #include "core/clock.h"
+#include "core/ring-order.h"
 
 #define RING_ENTRIES	 1024
 #define RING_COMPLETIONS 8192
@@ -106,6 +107,7 @@ static int ring_init(struct queue *queue)
 	}
 	if (r < 0)
 		return r;
+	ring_begins();
 	io_uring_ring_dontfork(ring);
 	return 0;
 }
@@ -298,6 +300,7 @@ static void *queue_main(void *data)
 	if (r < 0)
 		return NULL;
 	run_turns(queue);
+	ring_ends();
 	io_uring_queue_exit(&queue->ring);
 	return NULL;
 }

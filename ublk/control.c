@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/deadline.h"
+#include "core/ring-order.h"
 #include "ublk/abi.h"
 
 #define CONTROL_DEVICE "/dev/ublk-control"
@@ -64,12 +65,14 @@ static int call_open(struct call **ret)
 		free(call);
 		return r;
 	}
+	ring_begins();
 	*ret = call;
 	return 0;
 }
 
 static void call_close(struct call *call)
 {
+	ring_ends();
 	io_uring_queue_exit(&call->ring);
 	close(call->fd);
 	free(call);

@@ -28,11 +28,9 @@ exports_with() { # NAME
 		(($? == 77)) || failures=$((failures + 1))
 }
 
-# urbdd itself, killed and started again with devices mapped. TSAN is left out: it stops
-# at the ring of a control command. liburing maps rings by system calls that TSAN does not see, so that an address which
-# comes again may look like a race; that it is no more than that is not proved.
-killed_with() { # NAME
-	URBD_BUILD=$top/build/$1 build=$top/build/$1 in_guest --timeout 700 --mem 3072 --env MAP_ROUNDS=20 --env ASAN_OPTIONS --env UBSAN_OPTIONS --env TSAN_OPTIONS \
+# urbdd itself, killed and started again with devices mapped.
+killed_with() { # NAME ROUNDS
+	URBD_BUILD=$top/build/$1 build=$top/build/$1 in_guest --timeout 700 --mem 3072 --env "MAP_ROUNDS=$2" --env ASAN_OPTIONS --env UBSAN_OPTIONS --env TSAN_OPTIONS \
 		bash tests/suites/guest/recovery many_maps || not_ok "$1: the guest ends well" "exit $?"
 }
 
@@ -40,4 +38,5 @@ test_with asan address,undefined
 test_with tsan thread
 exports_with asan
 exports_with tsan
-killed_with asan
+killed_with asan 20
+killed_with tsan 8
