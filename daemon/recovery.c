@@ -203,9 +203,10 @@ static int attempt(struct recovery *recovery, struct error *err)
 /* The thread of a device. */
 
 /*
- * What no waiting mends: the image or the device is not the one that the record tells of. All else
- * may pass, and loses I/O that waits if it is taken for final: a name that cannot be resolved is
- * -EINVAL to librados, a user without a key -EOPNOTSUPP.
+ * What no waiting mends: the image or the device is not the one that the record tells of, or
+ * somebody else may have written to the image. All else may pass, and loses I/O that waits if it is
+ * taken for final: a name that cannot be resolved is -EINVAL to librados, a user without a key
+ * -EOPNOTSUPP.
  */
 static bool is_final(int code)
 {
