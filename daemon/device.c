@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/text.h"
 #include "common/thread.h"
 #include "core/gate.h"
 #include "daemon/access.h"
@@ -91,6 +92,15 @@ struct device *device_restore(struct devices *devices, const char *path, json_t 
 		 json_string_value(json_object_get(record, "client_address")) ?: "");
 	device->former_held = json_is_true(json_object_get(record, "lock_held"));
 	return device;
+}
+
+int device_refuse(const struct device *device, struct error *err)
+{
+	const char *reason = *device->reason ? device->reason : "see urbd status";
+
+	return error_set(err, -EBUSY, "%s %s: %s%s", device->path,
+			 device->state == DEVICE_FAILED ? "has failed" : "waits for its storage",
+			 reason, text_stop(reason));
 }
 
 void device_fail(struct device *device, const char *why)

@@ -156,6 +156,10 @@ struct frontend_mark device_mark(const struct device *device);
 /* NULL: it has none. The device's. */
 const char *device_quiesce_hook(const struct device *device);
 
+/* With the lock: -EBUSY, with the sentence for one that is not live because it waits or has failed.
+ */
+int device_refuse(const struct device *device, struct error *err);
+
 /* For logs; @buffer has DEVICE_SPEC_MAX bytes. */
 void device_spec(const struct device *device, char *buffer);
 

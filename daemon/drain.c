@@ -34,15 +34,6 @@ static bool is_drained(const struct device *device)
 	return device->state == DEVICE_QUIESCED && device->frontend;
 }
 
-/* With the lock. */
-static int check_state(const struct device *device, bool fits, struct error *err)
-{
-	if (fits)
-		return 0;
-	return error_set(err, -EBUSY, "%s waits for its storage: %s.", device->path,
-			 *device->reason ? device->reason : "see urbd status");
-}
-
 static int taken_away(const char *path, struct error *err)
 {
 	return error_set(err, -ECANCELED, "%s is being unmapped by force.", path);
@@ -140,7 +131,7 @@ static int begin_drain(struct devices *devices, const char *path, const struct t
 	if (r == 0 && is_drained(*ret))
 		r = 1;
 	else if (r == 0)
-		r = check_state(*ret, (*ret)->state == DEVICE_LIVE, err);
+		r = (*ret)->state == DEVICE_LIVE ? 0 : device_refuse(*ret, err);
 	if (r == 0)
 		(*ret)->state = DEVICE_MAPPING;
 	pthread_mutex_unlock(&devices->lock);
@@ -225,7 +216,7 @@ static int begin_resume(struct devices *devices, const char *path, const struct 
 	if (r == 0 && (*ret)->state == DEVICE_LIVE)
 		r = 1;
 	else if (r == 0)
-		r = check_state(*ret, is_drained(*ret), err);
+		r = is_drained(*ret) ? 0 : device_refuse(*ret, err);
 	if (r == 0) {
 		(*ret)->reopening = true;
 		device_get(*ret);

@@ -50,8 +50,8 @@ static int look_for_existing(const struct daemon_export *export,
 		return 0;
 	if (other->state == EXPORT_BLOCKED)
 		return error_set(err, -EBUSY,
-				 "It is exported already, and waits for its storage: %s.",
-				 other->reason);
+				 "It is exported already, and waits for its storage: %s%s",
+				 other->reason, text_stop(other->reason));
 	if (other->state != EXPORT_LIVE)
 		return error_set(err, -EBUSY,
 				 "'%s' is being exported, unexported or changed by somebody else. "

@@ -13,10 +13,7 @@
 /* With the lock. */
 static int check_live(const struct device *device, struct error *err)
 {
-	if (device->state == DEVICE_LIVE)
-		return 0;
-	return error_set(err, -EBUSY, "%s waits for its storage: %s.", device->path,
-			 *device->reason ? device->reason : "see urbd status");
+	return device->state == DEVICE_LIVE ? 0 : device_refuse(device, err);
 }
 
 static int too_late(struct error *err)
