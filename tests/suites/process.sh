@@ -1,5 +1,5 @@
 #!/bin/bash
-# about: what urbdd asks of the kernel for itself: reclaim, the OOM killer, file descriptors, a mount namespace
+# about: what urbdd asks of the kernel for itself: reclaim, the OOM killer, file descriptors, a mount namespace; its unit
 # limit: 400
 . "$(dirname "$0")/../lib.sh"
 require_program setpriv util-linux
@@ -106,6 +106,12 @@ its_devices_can_be_unmounted() {
 	end_process "$daemon"
 }
 
+# What systemd would say of the unit; it complains on stderr and ends with 0.
+the_unit_is_taken() {
+	sed "s,^ExecStart=[^ ]*,ExecStart=$(realpath "$build/daemon/urbdd")," "$build/systemd/urbd.service" >"$work/urbd.service"
+	check_equal "systemd understands all of the unit" "$(systemd-analyze verify --man=no "$work/urbd.service" 2>&1)" ""
+}
+
 in_the_guest() {
 	it_protects_itself
 	in_namespace shared its_devices_can_be_unmounted
@@ -114,6 +120,11 @@ in_the_guest() {
 if (($#)); then
 	"$@"
 	exit
+fi
+if command -v systemd-analyze >/dev/null; then
+	the_unit_is_taken
+else
+	skip "the unit" "systemd is not installed"
 fi
 without_the_capability
 few_descriptors
