@@ -31,6 +31,7 @@ struct image_info {
 	uint64_t max_write_zeroes;    /* likewise; 0 = not offered */
 	bool read_only;
 	bool volatile_cache; /* a completed write is stable only after flush or with FUA */
+	bool may_hang;	     /* a write that the storage refuses may never complete */
 	bool fast_zero;	     /* REQUEST_FAST_ZERO can succeed */
 	bool extents;	     /* REQUEST_EXTENTS tells more than "all data" */
 };

@@ -250,11 +250,24 @@ static int refuse_volatile(const struct device *device, struct error *err)
 			 "out of the options, and of the image's own ('rbd config image ls').");
 }
 
+/* The kernel, and whoever takes the device over or away, wait for each request of a device. */
+static int refuse_hanging(const struct device *device, struct error *err)
+{
+	if (!device->opened.rbd || !device->opened.rbd->info.may_hang)
+		return 0;
+	return error_set(err, -EINVAL,
+			 "With rbd_disable_zero_copy_writes=false writes that librbd refuses never "
+			 "end, and nor would the device's recovery. Leave it out of the options, "
+			 "and of the image's own ('rbd config image ls').");
+}
+
 int device_take_lock(struct device *device, const struct map_request *request, struct error *err)
 {
 	bool had_former = *device->former;
 	int r = refuse_volatile(device, err);
 
+	if (r == 0)
+		r = refuse_hanging(device, err);
 	if (r == 0)
 		r = device_write_record(device, err);
 	if (r < 0)

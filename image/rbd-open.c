@@ -157,22 +157,6 @@ static int explain_pool(struct open_job *job, int code)
 
 /* Describing an open image. */
 
-/*
- * Whether librbd answers writes for this image that are not stored, by whichever of its levels of
- * configuration decides. To flush what needs none does no harm.
- */
-static bool has_volatile_cache(rbd_image_t image)
-{
-	char value[32];
-
-	if (!rbd_effective_option(image, "rbd_cache", value, sizeof(value)))
-		return true;
-	if (strcmp(value, "true") != 0)
-		return false;
-	return !rbd_effective_option(image, "rbd_cache_policy", value, sizeof(value)) ||
-	       strcmp(value, "writethrough") != 0;
-}
-
 /* A clone's object map is silent on what its parent holds. */
 static bool has_parent(rbd_image_t image)
 {
@@ -238,7 +222,8 @@ static int describe(struct rbd_image *rbd, const struct open_job *job)
 	r = describe_layout(rbd);
 	if (r < 0)
 		return r;
-	info->volatile_cache = !job->read_only && has_volatile_cache(rbd->rbd);
+	if (!job->read_only)
+		rbd_describe_writes(rbd->rbd, info);
 	return 0;
 }
 

@@ -1,7 +1,6 @@
 #include "image/rbd-options.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,20 +38,39 @@ static void free_options(struct options *options)
 	free(options->list);
 }
 
-bool rbd_effective_option(rbd_image_t image, const char *key, char *value, size_t size)
+static const char *value_of(const struct options *options, const char *key)
+{
+	for (int i = 0; i < options->count; i++)
+		if (strcmp(options->list[i].name, key) == 0)
+			return options->list[i].value;
+	return "";
+}
+
+/* As Ceph reads it: metadata holds what somebody typed. */
+static bool is_false(const char *value)
+{
+	char *end;
+
+	return strcasecmp(value, "false") == 0 ||
+	       (strtol(value, &end, 10) == 0 && end != value && !*end);
+}
+
+/*
+ * librbd answers writes that are not stored when its cache does not write through; to flush what
+ * needs none does no harm. Without its copy of a write it never completes one that it refuses
+ * before it sends anything.
+ */
+void rbd_describe_writes(rbd_image_t image, struct image_info *info)
 {
 	struct options options;
-	bool found = false;
 
+	info->volatile_cache = true;
 	if (read_options(image, &options) < 0)
-		return false;
-	for (int i = 0; i < options.count; i++)
-		if (strcmp(options.list[i].name, key) == 0) {
-			snprintf(value, size, "%s", options.list[i].value);
-			found = true;
-		}
+		return;
+	info->volatile_cache = !is_false(value_of(&options, "rbd_cache")) &&
+			       strcmp(value_of(&options, "rbd_cache_policy"), "writethrough") != 0;
+	info->may_hang = is_false(value_of(&options, "rbd_disable_zero_copy_writes"));
 	free_options(&options);
-	return found;
 }
 
 static bool is_hidden(const rbd_config_option_t *option)

@@ -7,9 +7,10 @@
 #include <rbd/librbd.h>
 
 #include "common/error.h"
+#include "core/image.h"
 
-/* The value of an option, whichever level decides. False: unknown, or it cannot be had. */
-bool rbd_effective_option(rbd_image_t image, const char *key, char *value, size_t size);
+/* What whichever level decides makes of the writes: fills volatile_cache and may_hang of @info. */
+void rbd_describe_writes(rbd_image_t image, struct image_info *info);
 
 /*
  * -EEXIST, with a sentence, where the image's or its pool's metadata decides on one of rbd_qos_*.

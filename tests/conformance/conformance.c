@@ -130,11 +130,13 @@ static void run_open(struct test *test)
 	test->image = test->open(test, want_read_only);
 	info = &test->image->info;
 	printf("identity %s\nsize %" PRIu64 "\nblock %u\nphysical %u\nminimum_io %u\n"
-	       "optimal_io %u\ndiscard_granularity %u\nread_only %d\nvolatile_cache %d\n"
+	       "optimal_io %u\ndiscard_granularity %u\nread_only %d\nvolatile_cache %d\nmay_hang "
+	       "%d\n"
 	       "extents %d\n",
 	       test->image->identity, atomic_load(&info->size), info->block_size,
 	       info->physical_block_size, info->minimum_io, info->optimal_io,
-	       info->discard_granularity, info->read_only, info->volatile_cache, info->extents);
+	       info->discard_granularity, info->read_only, info->volatile_cache, info->may_hang,
+	       info->extents);
 	if (client)
 		printf("address %s\n", rbd_client_address(client));
 }

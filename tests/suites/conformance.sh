@@ -76,6 +76,11 @@ done
 rbd config image set rbd/plain rbd_cache true
 rbd config image set rbd/plain rbd_cache_policy writeback
 check_info "also when the image asks for it" "volatile_cache 1" rbd/plain "${mine[@]}"
+check_info "refused writes end" "may_hang 0" rbd/plain "${mine[@]}"
+check_info "unless librbd does not copy what it writes" "may_hang 1" rbd/whole "${mine[@]}" \
+	-o rbd_disable_zero_copy_writes=0
+rbd config image set rbd/plain rbd_disable_zero_copy_writes 0
+check_info "also when the image asks for it" "may_hang 1" rbd/plain "${mine[@]}"
 check_info "a snapshot is read-only" "read_only 1" rbd/parent@s "${mine[@]}"
 rbd namespace create rbd/ns
 rbd create --size 8M rbd/ns/inside
