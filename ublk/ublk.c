@@ -185,7 +185,8 @@ static int explain_add(int r, const struct ublk *ublk, struct error *err)
 	if (r == -EACCES)
 		return error_set(err, r,
 				 "the kernel's limit of ublk devices is reached: raise "
-				 "/sys/module/ublk_drv/parameters/ublks_max");
+				 "/sys/module/ublk_drv/parameters/ublks_max, or, where that is "
+				 "read-only, ublk_drv's option ublks_max in /etc/modprobe.d");
 	if (r == -ENOMEM)
 		return error_set(err, r,
 				 "the kernel has no memory for the device: use fewer queues or a "
