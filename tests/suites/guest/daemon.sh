@@ -35,5 +35,6 @@ daemon_memory_kib() { awk '/^RssAnon/ { print $2 }' "/proc/$daemon/status"; }
 
 nothing_is_mapped() {
 	[[ $("$urbd" list --format json) = "[]" ]] && [[ -z $(ls "$state_dir"/*.json 2>/dev/null) ]] &&
-		! compgen -G '/dev/ublkc[0-9]*' >/dev/null && ! compgen -G '/dev/ublkb[0-9]*' >/dev/null
+		! compgen -G '/dev/ublkc[0-9]*' >/dev/null && ! compgen -G '/dev/ublkb[0-9]*' >/dev/null &&
+		! compgen -G '/sys/block/nbd*/pid' >/dev/null
 }
