@@ -10,10 +10,10 @@
 #include "common/cleanup.h"
 #include "common/deadline.h"
 #include "image/client-rados.h"
+#include "image/rbd-watchers.h"
 
-#define WATCHERS_MAX 64
-#define OWNERS_MAX   8
-#define LOOK_MS	     250
+#define OWNERS_MAX 8
+#define LOOK_MS	   250
 
 /* librbd's exclusive lock is one of this name on the image's header object (RBD_HEADER_PREFIX and
  * RBD_LOCK_NAME in Ceph's rbd_types.h). */
@@ -177,16 +177,15 @@ int fence_owner(rbd_image_t image, const char *addresses, char *owner, size_t si
 
 static int is_watched(rbd_image_t image, const char *addresses)
 {
-	rbd_image_watcher_t watchers[WATCHERS_MAX];
-	size_t count = WATCHERS_MAX;
+	struct watchers watchers;
 	bool found = false;
-	int r = rbd_watchers_list(image, watchers, &count);
+	int r = watchers_list(image, &watchers);
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < count; i++)
-		found = found || names(addresses, watchers[i].addr);
-	rbd_watchers_list_cleanup(watchers, count);
+	for (size_t i = 0; i < watchers.count; i++)
+		found = found || names(addresses, watchers.list[i].addr);
+	watchers_free(&watchers);
 	return found;
 }
 

@@ -9,8 +9,7 @@
 #include "image/client-rados.h"
 #include "image/fence.h"
 #include "image/rbd-open.h"
-
-#define WATCHERS_FEW 8
+#include "image/rbd-watchers.h"
 
 /* Owns the image, because the caller may have left when the claim comes back. */
 struct claim_job {
@@ -21,38 +20,7 @@ struct claim_job {
 	int result;
 };
 
-struct watchers {
-	rbd_image_watcher_t *list;
-	size_t count;
-};
-
 /* Watchers. */
-
-static int list_watchers(rbd_image_t image, struct watchers *ret)
-{
-	struct watchers watchers = { .count = WATCHERS_FEW };
-	int r;
-
-	do {
-		free(watchers.list);
-		watchers.list = calloc(watchers.count, sizeof(*watchers.list));
-		if (!watchers.list)
-			return -ENOMEM;
-		r = rbd_watchers_list(image, watchers.list, &watchers.count);
-	} while (r == -ERANGE); /* the count is what it takes then */
-	if (r < 0) {
-		free(watchers.list);
-		return r;
-	}
-	*ret = watchers;
-	return 0;
-}
-
-static void free_watchers(struct watchers *watchers)
-{
-	rbd_watchers_list_cleanup(watchers->list, watchers->count);
-	free(watchers->list);
-}
 
 static int64_t own_id(const struct claim_job *job)
 {
@@ -100,7 +68,7 @@ static int check_watchers(struct claim_job *job)
 {
 	const rbd_image_watcher_t *other;
 	struct watchers watchers;
-	int r = list_watchers(job->rbd->rbd, &watchers);
+	int r = watchers_list(job->rbd->rbd, &watchers);
 
 	if (r < 0)
 		return cannot_look(job, r);
@@ -111,7 +79,7 @@ static int check_watchers(struct claim_job *job)
 			      "shows it), and it has no exclusive-lock feature that would keep two "
 			      "writers apart. Let it go there first, or open it --read-only.",
 			      other->id, other->addr, whose(job, other));
-	free_watchers(&watchers);
+	watchers_free(&watchers);
 	return r;
 }
 
@@ -122,7 +90,7 @@ static int check_alive(struct claim_job *job, const char *owner)
 {
 	const rbd_image_watcher_t *holder;
 	struct watchers watchers;
-	int r = list_watchers(job->rbd->rbd, &watchers);
+	int r = watchers_list(job->rbd->rbd, &watchers);
 
 	if (r < 0)
 		return cannot_look(job, r);
@@ -132,7 +100,7 @@ static int check_alive(struct claim_job *job, const char *owner)
 			      "client.%" PRId64 " at %s%s holds its exclusive lock ('rbd lock ls' "
 			      "shows it). Let it go there first.",
 			      holder->id, owner, whose(job, holder));
-	free_watchers(&watchers);
+	watchers_free(&watchers);
 	return r;
 }
 

@@ -154,6 +154,34 @@ check "what was flushed before and after is there" io 60 "$kept" "read -P 51 64k
 check_says "exclusive lock" "the lock is kept from others again" export_of "$POOL/kept" --export-name other --exclusive --timeout 5
 check "it can be taken away" timeout 60 "$urbd" unexport "$POOL/kept"
 
+# ---- one whose user may not blocklist, among many others that have the image open
+
+meek=$TEST_DIR/meek.keyring
+near_cluster ceph --conf "$CEPH_CONF" --name client.admin auth get-or-create client.meek mon 'allow r' \
+	osd "profile rbd pool=$POOL" >"$meek"
+near_cluster rbd --id "$CLIENT" create "$POOL/crowded" --size 64M --image-feature layering
+near_cluster timeout 180 /usr/bin/python3 - "$CEPH_CONF" "$CLIENT" "$POOL" "$TEST_DIR/crowd" <<-END &
+	import os, rados, rbd, sys, time
+	with rados.Rados(conffile=sys.argv[1], rados_id=sys.argv[2]) as cluster, cluster.open_ioctx(sys.argv[3]) as ioctx:
+	    images = [rbd.Image(ioctx, "crowded") for _ in range(70)]
+	    open(sys.argv[4], "w").close()
+	    while os.path.exists(sys.argv[4]):
+	        time.sleep(0.1)
+END
+crowd=$!
+on_exit end_process $crowd
+check "seventy others watch an image" eventually 90 test -e "$TEST_DIR/crowd"
+others=$(address_of crowded)
+crowded=$("$urbd" export --monitors "$MONITORS" --id meek --keyring "$meek" --listen "unix:$TEST_DIR/nbd" --lock none \
+	"$POOL/crowded")
+exile=$(near_cluster rbd --id "$CLIENT" status "$POOL/crowded" --format json |
+	jq -r --arg others "$others" '.watchers[].address | select(. != $others)')
+check "a client is blocklisted whose successor must wait for the end of its watch" admin osd blocklist add "$exile"
+check "its next write goes on with another client" io 100 "$crowded" "write -P 15 0 64k"
+check "and is stored" io 60 "$crowded" "read -P 15 0 64k"
+rm "$TEST_DIR/crowd"
+check "its export can be taken away" timeout 60 "$urbd" unexport "$POOL/crowded"
+
 # ---- and somebody else takes the image
 
 state_of() { "$urbd" status --format json | jq -r --arg uri "$1" '.exports[] | select(.uri == $uri) | .state + ": " + .reason'; }
