@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "common/deadline.h"
+#include "common/turn.h"
 
 static void forget(struct bounded *job)
 {
@@ -13,6 +14,7 @@ static void forget(struct bounded *job)
 static void *bounded_main(void *data)
 {
 	struct bounded *job = data;
+	struct turn *turn = job->turn;
 	bool left;
 
 	job->run(job);
@@ -25,6 +27,7 @@ static void *bounded_main(void *data)
 		forget(job);
 		job->abandoned(job);
 	}
+	turn_end(turn);
 	return NULL;
 }
 
@@ -36,14 +39,13 @@ static void prepare(struct bounded *job)
 }
 
 /* False when the deadline came first; the job is its thread's then. */
-static bool wait_finished(struct bounded *job, unsigned seconds)
+static bool wait_finished(struct bounded *job, const struct timespec *deadline)
 {
-	struct timespec deadline = deadline_in(seconds);
 	int r = 0;
 
 	pthread_mutex_lock(&job->lock);
 	while (!job->finished && r != ETIMEDOUT)
-		r = pthread_cond_timedwait(&job->wake, &job->lock, &deadline);
+		r = pthread_cond_timedwait(&job->wake, &job->lock, deadline);
 	if (job->finished)
 		r = 0;
 	else
@@ -52,7 +54,8 @@ static bool wait_finished(struct bounded *job, unsigned seconds)
 	return r == 0;
 }
 
-int bounded_run(struct bounded *job, unsigned seconds)
+/* With its turn, which ends with the thread. */
+static int run_until(struct bounded *job, const struct timespec *deadline)
 {
 	pthread_t thread;
 	int r;
@@ -60,15 +63,31 @@ int bounded_run(struct bounded *job, unsigned seconds)
 	prepare(job);
 	r = -pthread_create(&thread, NULL, bounded_main, job);
 	if (r < 0) {
+		turn_end(job->turn);
 		forget(job);
 		return r;
 	}
 	pthread_setname_np(thread, "urbd-bounded");
-	if (!wait_finished(job, seconds)) {
+	if (!wait_finished(job, deadline)) {
 		pthread_detach(thread);
 		return -ETIMEDOUT;
 	}
 	pthread_join(thread, NULL);
 	forget(job);
 	return 0;
+}
+
+int bounded_run(struct bounded *job, unsigned seconds)
+{
+	struct timespec deadline = deadline_in(seconds);
+	int r = 0;
+
+	job->turn = NULL;
+	if (job->name)
+		r = turn_take(job->name, &deadline, &job->turn);
+	if (r == 0)
+		return run_until(job, &deadline);
+	if (r == -ETIMEDOUT)
+		job->abandoned(job);
+	return r;
 }

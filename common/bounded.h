@@ -13,15 +13,21 @@
 struct bounded {
 	void (*run)(struct bounded *job);	/* the blocking call */
 	void (*abandoned)(struct bounded *job); /* after run, if the caller left: frees the job */
+	/* NULL, or the job's: of the jobs of one name one is out, also after its caller has left.
+	 * So what never comes back costs one thread, however often it is tried. */
+	const char *name;
 
 	/* Set by bounded_run(). */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	bool finished, left;
+	struct turn *turn; /* of its name; NULL where it has none */
 };
 
 /*
- * Waits @seconds at most. 0: run() has returned, the job is the caller's. -ETIMEDOUT: the job is
- * its thread's. Any other negative errno: no thread could be had, the job is the caller's.
+ * Waits @seconds at most, for the turn of its name and for run(). 0: run() has returned, the job is
+ * the caller's. -ETIMEDOUT: the job is the caller's no more, but its thread's; or abandoned() was
+ * called at once, because another job of its name is out. Any other negative errno: no thread could
+ * be had, the job is the caller's.
  */
 int bounded_run(struct bounded *job, unsigned seconds);

@@ -33,6 +33,7 @@ struct open_job {
 	struct bounded bounded;
 	struct rbd_client *client; /* a reference */
 	char *pool, *namespace, *name, *snapshot;
+	char *turn;
 	char path[512]; /* for sentences: pool/namespace/image@snapshot */
 	char *identity, *former_client;
 	bool read_only, await_former, former_held, client_decides;
@@ -460,6 +461,7 @@ static void free_job(struct open_job *job)
 	free(job->snapshot);
 	free(job->identity);
 	free(job->former_client);
+	free(job->turn);
 	free(job);
 }
 
@@ -475,6 +477,22 @@ static void abandon_open(struct bounded *bounded)
 static bool given(const char *text)
 {
 	return text && *text;
+}
+
+/*
+ * Opens of one image wait for each other, whichever client they have: on a cluster that does not
+ * answer each would leave a thread and a connection behind. What is read-only may get on where the
+ * other does not (the pool is full), and other monitors may answer.
+ */
+static char *name_turn(const struct open_job *job)
+{
+	char monitors[1024] = "", *name;
+	int r;
+
+	rados_conf_get(rbd_client_cluster(job->client), "mon_host", monitors, sizeof(monitors));
+	r = asprintf(&name, "open %s %s/%s/%s@%s%s", monitors, job->pool, job->namespace ?: "",
+		     job->name, job->snapshot ?: "", job->read_only ? " read-only" : "");
+	return r < 0 ? NULL : name;
 }
 
 static struct open_job *make_job(struct rbd_client *client, const struct rbd_image_spec *spec)
@@ -499,7 +517,8 @@ static struct open_job *make_job(struct rbd_client *client, const struct rbd_ima
 	snprintf(job->path, sizeof(job->path), "%s%s%s/%s%s%s", spec->pool,
 		 job->namespace ? "/" : "", job->namespace ? job->namespace : "", spec->image,
 		 job->snapshot ? "@" : "", job->snapshot ? job->snapshot : "");
-	if (job->pool && job->name && !job->namespace == !given(spec->namespace) &&
+	job->bounded.name = job->turn = name_turn(job);
+	if (job->pool && job->name && job->turn && !job->namespace == !given(spec->namespace) &&
 	    !job->snapshot == !given(spec->snapshot) && !job->identity == !given(spec->identity) &&
 	    !job->former_client == !spec->former_client)
 		return job;

@@ -46,7 +46,8 @@ struct rbd_image_spec {
 /*
  * Opens the image within @timeout seconds (0: RBD_CLIENT_TIMEOUT_DEFAULT), and takes a reference to
  * @client. 0, or a negative errno with a sentence. Any thread but a queue's or librados' own. When
- * time runs out the open is left to a thread of its own, which closes what comes of it.
+ * time runs out the open is left to a thread of its own, which closes what comes of it; until then
+ * another open of that image, for writing or not as that one is, waits for it within its own time.
  */
 int rbd_image_open(struct rbd_client *client, const struct rbd_image_spec *spec, unsigned timeout,
 		   struct image **ret, struct error *err);

@@ -32,7 +32,7 @@ admin() { near_cluster ceph --conf "$CEPH_CONF" --name client.admin "$@" >/dev/n
 in_ms() { local begin; begin=$(date +%s%3N); "$@" >/dev/null && echo $(($(date +%s%3N) - begin)); }
 
 start_cluster
-for image in patient hasty cached; do near_cluster rbd --id "$CLIENT" create "$POOL/$image" --size 64M; done
+for image in patient hasty cached sought; do near_cluster rbd --id "$CLIENT" create "$POOL/$image" --size 64M; done
 near="" && [[ -z ${NETNS:-} ]] || near="ip netns exec $NETNS"
 # shellcheck disable=SC2086
 $near "$build/daemon/urbdd" --state-dir "$TEST_DIR/state" 2>"$TEST_DIR/urbdd.log" & daemon=$!
@@ -208,6 +208,17 @@ forced=$(in_ms timeout 60 "$urbd" unexport --force "$POOL/late")
 check "what is being changed goes by force, at once ($forced ms)" test "$forced" -lt 10000
 check_code 1 "it is gone" grep late <("$urbd" list)
 kill $setter 2>/dev/null || true
+
+# ---- and another one is asked for again and again
+
+threads() { find "/proc/$daemon/task" -mindepth 1 -maxdepth 1 | wc -l; }
+seek() { check_says 'took more than 2 seconds: the cluster does not answer' "$1" export_of "$POOL/sought" --timeout 2; }
+seek "an image of a silent cluster cannot be opened"
+before=$(threads)
+for ((i = 0; i < 4; i++)); do seek "nor when it is tried again"; done
+# The connection of the last try may still be ending.
+no_more() { (($(threads) <= before)); }
+check "its opening costs the threads of one try ($before)" eventually 30 no_more
 
 # ---- the daemon ends while the cluster is silent
 

@@ -329,6 +329,43 @@ static void late_calls_clean_up_themselves(void **state)
 	sem_destroy(&job.freed);
 }
 
+static void init_slow(struct slow_job *job, const char *name)
+{
+	*job = (struct slow_job){ .bounded = {
+					  .run = run_slow, .abandoned = free_slow, .name = name } };
+	sem_init(&job->go, 0, 0);
+	sem_init(&job->freed, 0, 0);
+}
+
+static void destroy_slow(struct slow_job *job)
+{
+	sem_destroy(&job->go);
+	sem_destroy(&job->freed);
+}
+
+static void late_calls_are_not_made_twice(void **state)
+{
+	struct slow_job late, second, other;
+
+	init_slow(&late, "one");
+	init_slow(&second, "one");
+	init_slow(&other, "other");
+	sem_post(&second.go);
+	sem_post(&other.go);
+	assert_int_equal(bounded_run(&late.bounded, 1), -ETIMEDOUT);
+	assert_int_equal(bounded_run(&second.bounded, 1), -ETIMEDOUT);
+	assert_int_equal(sem_trywait(&second.freed), 0);
+	assert_int_equal(sem_trywait(&second.go), 0); /* it never ran */
+	assert_int_equal(bounded_run(&other.bounded, 60), 0);
+	sem_post(&late.go);
+	sem_post(&second.go);
+	assert_int_equal(bounded_run(&second.bounded, 60), 0);
+	assert_int_equal(sem_wait(&late.freed), 0);
+	destroy_slow(&late);
+	destroy_slow(&second);
+	destroy_slow(&other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +379,7 @@ int main(void)
 		cmocka_unit_test(options_are_checked),
 		cmocka_unit_test(unreachable_monitors_are_given_up),
 		cmocka_unit_test(late_calls_clean_up_themselves),
+		cmocka_unit_test(late_calls_are_not_made_twice),
 	};
 
 	return cmocka_run_group_tests(tests, make_directory, remove_directory);
