@@ -13,6 +13,7 @@
 struct health_job {
 	struct bounded bounded;
 	struct rbd_client *client; /* a reference */
+	char name[320];		   /* of the questions of this client */
 	int result;
 	char words[WORDS_MAX];
 };
@@ -72,6 +73,8 @@ void cluster_health(struct rbd_client *client, unsigned timeout, char *text, siz
 	job->bounded.run = ask;
 	job->bounded.abandoned = abandon;
 	job->client = rbd_client_ref(client);
+	snprintf(job->name, sizeof(job->name), "health %s", rbd_client_address(client));
+	job->bounded.name = job->name;
 	r = bounded_run(&job->bounded, timeout);
 	if (r == -ETIMEDOUT) {
 		explain(r, "", text, size);
