@@ -45,59 +45,87 @@ static void goes_on(struct device *device)
 	log_info("%s: its storage answers again", device->path);
 }
 
-/* With the lock. The first one that somebody should be told about, or NULL. */
-static struct device *find_stalled(struct devices *devices, unsigned *ret_seconds)
+/* NULL: it has none. As long as the lock is held. */
+static struct rbd_client *client_of(const struct device *device)
+{
+	return device->opened.client ? pooled_client_rbd(device->opened.client) : NULL;
+}
+
+/* With the lock, of what look() has found. */
+static bool is_stalled(const struct device *device, time_t now)
+{
+	return device->state == DEVICE_LIVE && device->stall.since != 0 &&
+	       now - device->stall.since >= STALL_SECONDS;
+}
+
+/* With the lock. The one of which it is longest ago that somebody was told, or NULL. */
+static struct device *find_stalled(struct devices *devices)
 {
 	struct device *stalled = NULL;
 	time_t now = monotonic_now().tv_sec;
 
 	list_for_each(entry, &devices->table) {
 		struct device *device = list_entry(entry, struct device, entry);
-		unsigned seconds = device->state == DEVICE_LIVE ? look(device, now) : 0;
 
-		if (device->state == DEVICE_LIVE && seconds == 0)
+		if (device->state == DEVICE_LIVE && look(device, now) == 0)
 			goes_on(device);
-		else if (!stalled && seconds >= STALL_SECONDS &&
-			 now - device->stall.told_at >= TELL_SECONDS) {
+		else if (is_stalled(device, now) && now - device->stall.told_at >= TELL_SECONDS &&
+			 (!stalled || device->stall.told_at < stalled->stall.told_at))
 			stalled = device;
-			*ret_seconds = seconds;
-		}
 	}
 	return stalled;
 }
 
-/* With the lock, which it leaves meanwhile: the device may be any other by then. */
-static void ask_cluster(struct device *device, char *text, size_t size)
+/* With the lock. */
+static void tell(struct device *device, time_t now, const char *why)
 {
-	struct devices *devices = device->devices;
-	struct rbd_client *client;
+	bool news = device->stall.told_at == 0;
 
-	snprintf(text, size, "nobody knows why");
-	if (!device->opened.client)
-		return;
-	client = rbd_client_ref(pooled_client_rbd(device->opened.client));
+	device->stall.told_at = now;
+	snprintf(device->reason, sizeof(device->reason),
+		 "its storage has answered nothing for %u s; %s",
+		 (unsigned)(now - device->stall.since), why);
+	if (news)
+		log_warning("%s: %s", device->path, device->reason);
+}
+
+/* With the lock. What a client was told concerns all of its devices. */
+static void tell_all(struct devices *devices, const struct rbd_client *client, const char *why)
+{
+	time_t now = monotonic_now().tv_sec;
+
+	list_for_each(entry, &devices->table) {
+		struct device *device = list_entry(entry, struct device, entry);
+
+		if (is_stalled(device, now) && client_of(device) == client)
+			tell(device, now, why);
+	}
+}
+
+/* With the lock, which it leaves meanwhile. */
+static void ask_and_tell(struct devices *devices, struct rbd_client *client)
+{
+	char why[256];
+
+	rbd_client_ref(client);
 	pthread_mutex_unlock(&devices->lock);
-	cluster_health(client, ASK_SECONDS, text, size);
-	rbd_client_unref(client);
+	cluster_health(client, ASK_SECONDS, why, sizeof(why));
+	pthread_mutex_lock(&devices->lock);
+	tell_all(devices, client, why);
+	pthread_mutex_unlock(&devices->lock);
+	rbd_client_unref(client); /* the last one disconnects */
 	pthread_mutex_lock(&devices->lock);
 }
 
 /* With the lock. */
-static void tell(struct device *device, unsigned seconds)
+static void tell_of(struct device *stalled)
 {
-	bool news = device->stall.told_at == 0;
-	char why[256];
+	struct rbd_client *client = client_of(stalled);
 
-	device_get(device);
-	device->stall.told_at = monotonic_now().tv_sec;
-	ask_cluster(device, why, sizeof(why));
-	if (device->state == DEVICE_LIVE && device->stall.since != 0) {
-		snprintf(device->reason, sizeof(device->reason),
-			 "its storage has answered nothing for %u s; %s", seconds, why);
-		if (news)
-			log_warning("%s: %s", device->path, device->reason);
-	}
-	device_put(device);
+	if (client)
+		ask_and_tell(stalled->devices, client);
+	else
+		tell_all(stalled->devices, NULL, "nobody knows why");
 }
 
 static void *watcher_main(void *data)
@@ -108,10 +136,9 @@ static void *watcher_main(void *data)
 	while (!devices->leaving) {
 		struct timespec next = deadline_in(LOOK_SECONDS);
 		struct device *stalled;
-		unsigned seconds;
 
-		while (!devices->leaving && (stalled = find_stalled(devices, &seconds)))
-			tell(stalled, seconds);
+		while (!devices->leaving && (stalled = find_stalled(devices)))
+			tell_of(stalled);
 		while (!devices->leaving && wait_change(devices, &next))
 			;
 	}

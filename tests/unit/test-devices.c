@@ -42,6 +42,7 @@ static struct fake *fake;   /* the last one that was made */
 static bool strands;	    /* what starts is stranded */
 static bool keeps;	    /* the kernel does not let go of what is taken away */
 static unsigned io_timeout; /* of what is mapped */
+static int next_number;	    /* of the device that is mapped next */
 
 static struct fake *fake_of(struct frontend *frontend)
 {
@@ -87,8 +88,8 @@ static int fake_create(const struct frontend_config *config, struct frontend **r
 	fake = calloc(1, sizeof(*fake));
 	fake->base.ops = &ublk_frontend;
 	fake->base.config = *config;
-	fake->base.number = 77;
-	snprintf(fake->base.device, sizeof(fake->base.device), "/dev/ublkb77");
+	fake->base.number = next_number;
+	snprintf(fake->base.device, sizeof(fake->base.device), "/dev/ublkb%d", next_number);
 	fake->queue = config->queues[0];
 	make_tag(&fake->read, REQUEST_READ);
 	make_tag(&fake->write, REQUEST_WRITE);
@@ -197,6 +198,45 @@ int __wrap_thread_detached(void *(*main)(void *data), void *data)
 	return -EAGAIN;
 }
 
+/* ---- clients whose monitors do not answer; the seconds of a question pass at once, no others do
+ */
+
+static atomic_int seconds_passed;
+static atomic_uint questions;
+
+struct timespec __wrap_monotonic_now(void);
+void __wrap_cluster_health(struct rbd_client *client, unsigned timeout, char *text, size_t size);
+struct rbd_client *__wrap_pooled_client_rbd(struct pooled_client *client);
+struct rbd_client *__wrap_rbd_client_ref(struct rbd_client *client);
+struct rbd_client *__wrap_rbd_client_unref(struct rbd_client *client);
+
+struct timespec __wrap_monotonic_now(void)
+{
+	return (struct timespec){ .tv_sec = 1000 + atomic_load(&seconds_passed) };
+}
+
+void __wrap_cluster_health(struct rbd_client *client, unsigned timeout, char *text, size_t size)
+{
+	snprintf(text, size, "silence");
+	atomic_fetch_add(&seconds_passed, (int)timeout);
+	atomic_fetch_add(&questions, 1);
+}
+
+struct rbd_client *__wrap_pooled_client_rbd(struct pooled_client *client)
+{
+	return (struct rbd_client *)client;
+}
+
+struct rbd_client *__wrap_rbd_client_ref(struct rbd_client *client)
+{
+	return client;
+}
+
+struct rbd_client *__wrap_rbd_client_unref(struct rbd_client *client)
+{
+	return NULL;
+}
+
 /* ---- the table */
 
 struct fixture {
@@ -213,6 +253,7 @@ static int start(struct fixture *fixture)
 	struct error err = ERROR_NONE;
 	cpu_set_t any;
 
+	next_number = 77;
 	fixture->queues = (struct queues){ 0 };
 	CPU_ZERO(&any);
 	if (records_open(fixture->directory, &fixture->records, &err) < 0 ||
@@ -292,9 +333,9 @@ static void expect_mapped(struct fixture *fixture, const char *fault)
 		fail_msg("map: %s", err.text);
 }
 
-static int unmap_by_force(struct fixture *fixture, struct error *err)
+static int unmap_by_force(struct fixture *fixture, const char *path, struct error *err)
 {
-	struct unmap_request request = { .device = "/dev/ublkb77", .force = true, .timeout = 30 };
+	struct unmap_request request = { .device = path, .force = true, .timeout = 30 };
 	json_t *answer;
 	int r = devices_unmap(fixture->devices, &request, &answer, err);
 
@@ -307,7 +348,7 @@ static void expect_unmapped(struct fixture *fixture)
 {
 	struct error err = ERROR_NONE;
 
-	if (unmap_by_force(fixture, &err) < 0)
+	if (unmap_by_force(fixture, "/dev/ublkb77", &err) < 0)
 		fail_msg("unmap: %s", err.text);
 }
 
@@ -602,6 +643,98 @@ static void an_image_is_awaited_when_there_are_threads(void **state)
 	expect_unmapped(fixture);
 }
 
+/* ---- I/O that waits */
+
+#define STALLED 4
+
+static struct device *nth(struct fixture *fixture, unsigned i)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/ublkb%u", i);
+	return find_path(fixture->devices, path);
+}
+
+/* Each with a request that waits, and with a client of @clients, of which only addresses count. */
+static void map_stalled(struct fixture *fixture, char *const clients[STALLED])
+{
+	for (unsigned i = 0; i < STALLED; i++) {
+		next_number = (int)i;
+		expect_mapped(fixture, "write=delay:60000");
+		pthread_mutex_lock(&fixture->devices->lock);
+		nth(fixture, i)->opened.client = (struct pooled_client *)clients[i];
+		pthread_mutex_unlock(&fixture->devices->lock);
+		begin_write();
+	}
+}
+
+static void unmap_stalled(struct fixture *fixture)
+{
+	char path[32];
+	struct error err = ERROR_NONE;
+
+	for (unsigned i = 0; i < STALLED; i++) {
+		pthread_mutex_lock(&fixture->devices->lock);
+		nth(fixture, i)->opened.client = NULL;
+		pthread_mutex_unlock(&fixture->devices->lock);
+		snprintf(path, sizeof(path), "/dev/ublkb%u", i);
+		assert_int_equal(unmap_by_force(fixture, path, &err), 0);
+	}
+}
+
+static bool is_seen(const struct device *device)
+{
+	return device->stall.since != 0;
+}
+
+static bool is_told(const struct device *device)
+{
+	return strstr(device->reason, "silence");
+}
+
+static unsigned count(struct fixture *fixture, bool (*is)(const struct device *))
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&fixture->devices->lock);
+	for (unsigned i = 0; i < STALLED; i++)
+		n += is(nth(fixture, i));
+	pthread_mutex_unlock(&fixture->devices->lock);
+	return n;
+}
+
+/* Until all are told, or @most questions were asked. */
+static void let_stall(struct fixture *fixture, unsigned most)
+{
+	while (count(fixture, is_seen) < STALLED)
+		usleep(1000);
+	atomic_store(&questions, 0);
+	atomic_fetch_add(&seconds_passed, 10);
+	while (count(fixture, is_told) < STALLED && atomic_load(&questions) < most)
+		usleep(1000);
+}
+
+static void nobody_waits_untold(void **state)
+{
+	char clients[STALLED];
+
+	map_stalled(*state, (char *[]){ &clients[0], &clients[1], &clients[2], &clients[3] });
+	let_stall(*state, 100);
+	assert_int_equal(count(*state, is_told), STALLED);
+	unmap_stalled(*state);
+}
+
+static void one_question_is_for_all_devices_of_a_client(void **state)
+{
+	char client;
+
+	map_stalled(*state, (char *[]){ &client, &client, &client, &client });
+	let_stall(*state, 100);
+	assert_int_equal(count(*state, is_told), STALLED);
+	assert_int_equal(questions, 1);
+	unmap_stalled(*state);
+}
+
 #define devices_test(name) cmocka_unit_test_setup_teardown(name, make, drop)
 
 int main(void)
@@ -620,6 +753,8 @@ int main(void)
 		devices_test(held_requests_have_their_timeout),
 		devices_test(what_is_left_is_taken_back),
 		devices_test(what_is_stranded_stays_whole),
+		devices_test(nobody_waits_untold),
+		devices_test(one_question_is_for_all_devices_of_a_client),
 	};
 
 	log_open("test-devices", LOG_LEVEL_INFO);
