@@ -90,7 +90,8 @@ static int fence_former(struct rbd_client *client, const struct map_request *req
 	if (!request->former_client || !*request->former_client)
 		return 0;
 	report(request->reporter, "fencing the client of the urbdd that died");
-	r = fence_client(client, request->former_client, request->timeout, err);
+	r = fence_client(client, request->former_client, request->identity ?: "", request->timeout,
+			 err);
 	if (r != -EPERM)
 		return r;
 	report(request->reporter, "waiting until the cluster gives up the client of the urbdd that "

@@ -51,6 +51,7 @@ struct fence_job {
 	struct bounded bounded;
 	struct rbd_client *client; /* a reference */
 	char *addresses;	   /* cut up as it goes */
+	char *name;
 	int result;
 };
 
@@ -70,6 +71,7 @@ static void free_job(struct fence_job *job)
 {
 	rbd_client_unref(job->client);
 	free(job->addresses);
+	free(job->name);
 	free(job);
 }
 
@@ -78,7 +80,8 @@ static void abandon_fence(struct bounded *bounded)
 	free_job(container_of(bounded, struct fence_job, bounded));
 }
 
-static struct fence_job *make_job(struct rbd_client *client, const char *addresses)
+static struct fence_job *make_job(struct rbd_client *client, const char *addresses,
+				  const char *identity)
 {
 	struct fence_job *job = calloc(1, sizeof(*job));
 
@@ -88,7 +91,10 @@ static struct fence_job *make_job(struct rbd_client *client, const char *address
 	job->bounded.abandoned = abandon_fence;
 	job->client = rbd_client_ref(client);
 	job->addresses = strdup(addresses);
-	if (job->addresses)
+	if (asprintf(&job->name, "fence for %s", identity) < 0)
+		job->name = NULL;
+	job->bounded.name = job->name;
+	if (job->addresses && job->name)
 		return job;
 	free_job(job);
 	return NULL;
@@ -105,10 +111,10 @@ static int explain(const char *address, unsigned timeout, int code, struct error
 	return error_set(err, code, "Cannot blocklist %s: %s.", address, errno_text(code));
 }
 
-int fence_client(struct rbd_client *client, const char *addresses, unsigned timeout,
-		 struct error *err)
+int fence_client(struct rbd_client *client, const char *addresses, const char *identity,
+		 unsigned timeout, struct error *err)
 {
-	struct fence_job *job = make_job(client, addresses);
+	struct fence_job *job = make_job(client, addresses, identity);
 	int r;
 
 	if (!job)

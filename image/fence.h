@@ -17,10 +17,11 @@
  * Has the cluster refuse the clients at @addresses from now on, and waits until this client knows
  * the OSD map that says so: nothing of theirs can be stored after that. 0; -EPERM when this
  * client's caps do not allow it; another negative errno with a sentence, -ETIMEDOUT after @timeout
- * seconds. Any thread but a queue's or librados' own.
+ * seconds; until the cluster has answered then, another one for the image of that @identity waits
+ * for that within its own time. Any thread but a queue's or librados' own.
  */
-int fence_client(struct rbd_client *client, const char *addresses, unsigned timeout,
-		 struct error *err) warn_unused;
+int fence_client(struct rbd_client *client, const char *addresses, const char *identity,
+		 unsigned timeout, struct error *err) warn_unused;
 
 /* Below: blocking calls on an open image, for a thread that may wait. */
 

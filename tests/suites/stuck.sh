@@ -72,16 +72,16 @@ check "the image whose request failed works again" eventually 60 io 20 "$hasty" 
 
 answers() { wc -l <"$TEST_DIR/answers"; }
 are_answers() { (($(answers) >= $1)); }
-ask() { # TIMES: for the cluster's health
-	local wanted=$(($(answers) + $1))
-	printf '%*s' "$1" "" | tr ' ' '\n' >&"$questions"
+ask() { # TIMES [ADDRESS]: for the cluster's health, or to fence
+	local wanted=$(($(answers) + $1)) i
+	for ((i = 0; i < $1; i++)); do echo "${2:-}"; done >&"$questions"
 	eventually 60 are_answers "$wanted"
 }
 last_answer() { tail -n 1 "$TEST_DIR/answers"; }
 threads_at() { sed -n "$1s/ .*//p" "$TEST_DIR/answers"; }
 mkfifo "$TEST_DIR/questions"
 touch "$TEST_DIR/answers"
-PATIENCE=300 near_cluster "$build/tests/tools/ask-health" "$MONITORS" "$CLIENT" "$KEYRING" \
+PATIENCE=300 near_cluster "$build/tests/tools/ask-cluster" "$MONITORS" "$CLIENT" "$KEYRING" \
 	<"$TEST_DIR/questions" >"$TEST_DIR/answers" & asker=$!
 on_exit end_process $asker
 exec {questions}>"$TEST_DIR/questions"
@@ -92,6 +92,9 @@ check "without its monitor the image goes on" io 60 "$patient" "write -P 9 0 64k
 check "a client asks why" ask 5
 check "that nobody answers is told" grep -q 'the monitors of its cluster do not answer either' <(last_answer)
 check_equal "one question waits for an answer, however many there are" "$(threads_at 6)" "$(threads_at 2)"
+check "a client asks to fence another" ask 5 192.0.2.99:0/1
+check "that it takes too long is told" grep -q 'took more than' <(last_answer)
+check_equal "one of its tries waits" "$(threads_at 11)" "$(threads_at 7)"
 "$lab/cluster" start "$CLUSTER"
 says_health() { ask 1 && grep -q 'its cluster says HEALTH' <(last_answer); }
 check "and is asked again when the monitor is back" eventually 60 says_health
