@@ -77,6 +77,15 @@ static int run_until(struct bounded *job, const struct timespec *deadline)
 	return 0;
 }
 
+static int take_turn(struct bounded *job, const struct timespec *deadline)
+{
+	struct timespec now = deadline_in(0);
+	int r = turn_take(job->name, &now, &job->turn);
+
+	job->waited = r == -ETIMEDOUT;
+	return job->waited ? turn_take(job->name, deadline, &job->turn) : r;
+}
+
 int bounded_run(struct bounded *job, unsigned seconds)
 {
 	struct timespec deadline = deadline_in(seconds);
@@ -84,7 +93,7 @@ int bounded_run(struct bounded *job, unsigned seconds)
 
 	job->turn = NULL;
 	if (job->name)
-		r = turn_take(job->name, &deadline, &job->turn);
+		r = take_turn(job, &deadline);
 	if (r == 0)
 		return run_until(job, &deadline);
 	if (r == -ETIMEDOUT)

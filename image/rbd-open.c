@@ -438,6 +438,9 @@ static void run_open(struct bounded *bounded)
 	rbd->client = rbd_client_ref(job->client);
 	worker_init(&rbd->worker);
 	sem_init(&rbd->idle, 0, 1);
+	/* A map from before the cluster was back would cost it 10 s to find the OSDs. */
+	if (bounded->waited)
+		rados_wait_for_latest_osdmap(rbd_client_cluster(job->client));
 	if (job->identity)
 		job->result = open_known(job, rbd);
 	else if ((job->result = open_pool(job, rbd)) == 0)
