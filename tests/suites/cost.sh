@@ -30,7 +30,7 @@ bounds='
     null-write-fio32-switches        0.239     1.5
     null-read-d1-instructions     1465        1850
     null-read-b32-instructions     724         850
-    null-write-d1-instructions    1786        2200
+    null-write-d1-instructions    1611        2000
     null-write-b32-instructions    846        1000
     rbd-read-d1-instructions      2033        2350
     rbd-write-d1-instructions     2123        2600
