@@ -77,10 +77,11 @@ static int run_until(struct bounded *job, const struct timespec *deadline)
 	return 0;
 }
 
+/* Calls that merely meet end soon. */
 static int take_turn(struct bounded *job, const struct timespec *deadline)
 {
-	struct timespec now = deadline_in(0);
-	int r = turn_take(job->name, &now, &job->turn);
+	struct timespec soon = deadline_in(1);
+	int r = turn_take(job->name, &soon, &job->turn);
 
 	job->waited = r == -ETIMEDOUT;
 	return job->waited ? turn_take(job->name, deadline, &job->turn) : r;

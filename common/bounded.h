@@ -21,7 +21,7 @@ struct bounded {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	bool finished, left;
-	bool waited;	   /* another job of its name was out; for run() */
+	bool waited;	   /* another job of its name was out for a second; for run() */
 	struct turn *turn; /* of its name; NULL where it has none */
 };
 

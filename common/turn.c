@@ -6,10 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/deadline.h"
 #include "common/list.h"
 
+#define TURN_SECONDS 300
+
 struct turn {
-	struct list entry; /* of turns */
+	struct list entry;	/* of turns */
+	struct timespec expiry; /* from then on it keeps nobody away */
 	char name[];
 };
 
@@ -30,9 +34,12 @@ static struct turn *make_turn(const char *name)
 /* With the lock. */
 static bool is_taken(const char *name)
 {
-	list_for_each(entry, &turns)
-		if (strcmp(list_entry(entry, struct turn, entry)->name, name) == 0)
+	list_for_each(entry, &turns) {
+		const struct turn *turn = list_entry(entry, struct turn, entry);
+
+		if (strcmp(turn->name, name) == 0 && !deadline_passed(&turn->expiry))
 			return true;
+	}
 	return false;
 }
 
@@ -54,8 +61,10 @@ int turn_take(const char *name, const struct timespec *deadline, struct turn **r
 		return -ENOMEM;
 	pthread_mutex_lock(&lock);
 	taken = wait_free(name, deadline);
-	if (taken)
+	if (taken) {
+		turn->expiry = deadline_in(TURN_SECONDS);
 		list_append(&turns, &turn->entry);
+	}
 	pthread_mutex_unlock(&lock);
 	if (!taken) {
 		free(turn);

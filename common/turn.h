@@ -1,5 +1,6 @@
 /*
- * Turns: whoever needs one of some name waits until nobody else of this process has one of it.
+ * Turns: whoever needs one of some name waits until nobody else of this process has one of it. One
+ * of more than five minutes keeps nobody away: what never ends is not to keep its name for good.
  *
  * Any thread that may block.
  */
