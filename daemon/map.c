@@ -250,10 +250,14 @@ static int refuse_volatile(const struct device *device, struct error *err)
 			 "out of the options, and of the image's own ('rbd config image ls').");
 }
 
-/* The kernel, and whoever takes the device over or away, wait for each request of a device. */
-static int refuse_hanging(const struct device *device, struct error *err)
+/*
+ * The kernel, and whoever takes the device over or away, wait for each request of a device. One
+ * that was mapped so is served on: to refuse that would lose its I/O for certain.
+ */
+static int refuse_hanging(const struct device *device, const struct map_request *request,
+			  struct error *err)
 {
-	if (!device->opened.rbd || !device->opened.rbd->info.may_hang)
+	if (request->identity || !device->opened.rbd || !device->opened.rbd->info.may_hang)
 		return 0;
 	return error_set(err, -EINVAL,
 			 "With rbd_disable_zero_copy_writes=false writes that librbd refuses never "
@@ -267,7 +271,7 @@ int device_take_lock(struct device *device, const struct map_request *request, s
 	int r = refuse_volatile(device, err);
 
 	if (r == 0)
-		r = refuse_hanging(device, err);
+		r = refuse_hanging(device, request, err);
 	if (r == 0)
 		r = device_write_record(device, err);
 	if (r < 0)

@@ -151,7 +151,8 @@ static int explain_watched(struct error *err)
 	struct error busy = *err;
 
 	return error_set(err, -ESTALE,
-			 "%s What was not written here yet must not follow what was written there.",
+			 "%s That was so for too long: what was not written here yet must not "
+			 "follow what was written there. Unmap the device; what waits is lost.",
 			 busy.text);
 }
 
