@@ -14,9 +14,14 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/parse.h"
 
 #define BACKLOG 128
+
+/* The kernel closes what io_uring has of a process that was killed some moments after its end. */
+#define LINGER_MS 2000
+#define PAUSE_MS  20
 
 const char *nbd_address_path(const char *bound)
 {
@@ -147,19 +152,31 @@ static int listen_tcp(const char *address, int *ret_fd, char bound[NBD_ADDRESS_M
 	return 0;
 }
 
-int nbd_address_listen(const char *address, unsigned mode, int *ret_fd, char bound[NBD_ADDRESS_MAX],
+static int listen_once(const char *address, unsigned mode, int *ret_fd, char bound[NBD_ADDRESS_MAX],
 		       struct error *err)
 {
 	const char *path = nbd_address_path(address);
 	int r;
 
-	if (strlen(address) >= NBD_ADDRESS_MAX - 8)
-		return error_set(err, -EINVAL, "the address to listen on is too long");
 	if (!path)
 		return listen_tcp(address, ret_fd, bound, err);
 	r = listen_unix(path, mode, ret_fd, err);
 	if (r == 0)
 		strcpy(bound, address);
+	return r;
+}
+
+int nbd_address_listen(const char *address, unsigned mode, int *ret_fd, char bound[NBD_ADDRESS_MAX],
+		       struct error *err)
+{
+	const struct timespec deadline = deadline_in_ms(LINGER_MS);
+	int r;
+
+	if (strlen(address) >= NBD_ADDRESS_MAX - 8)
+		return error_set(err, -EINVAL, "the address to listen on is too long");
+	while ((r = listen_once(address, mode, ret_fd, bound, err)) == -EADDRINUSE &&
+	       !deadline_passed(&deadline))
+		pause_ms(PAUSE_MS);
 	return r;
 }
 

@@ -14,8 +14,9 @@
 /*
  * A listening socket at @address. A unix socket gets @mode, and takes the place of one that nobody
  * listens on any more. TCP needs a host, so that nothing is open to the world by mistake. The
- * address as it was bound (a free port for port 0) goes to @bound. Blocks for name resolution. 0,
- * or a negative errno with a sentence; the descriptor is the caller's.
+ * address as it was bound (a free port for port 0) goes to @bound. Blocks for name resolution, and
+ * two seconds for whoever has the address to let it go. 0, or a negative errno with a sentence; the
+ * descriptor is the caller's.
  */
 int nbd_address_listen(const char *address, unsigned mode, int *ret_fd, char bound[NBD_ADDRESS_MAX],
 		       struct error *err);
