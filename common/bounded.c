@@ -81,10 +81,10 @@ static int run_until(struct bounded *job, const struct timespec *deadline)
 static int take_turn(struct bounded *job, const struct timespec *deadline)
 {
 	struct timespec soon = deadline_in(1);
-	int r = turn_take(job->name, &soon, &job->turn);
+	int r = turn_take(job->name, deadline, &job->turn);
 
-	job->waited = r == -ETIMEDOUT;
-	return job->waited ? turn_take(job->name, deadline, &job->turn) : r;
+	job->waited = deadline_passed(&soon);
+	return r;
 }
 
 int bounded_run(struct bounded *job, unsigned seconds)
