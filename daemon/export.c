@@ -191,12 +191,6 @@ bool export_is_forced(struct daemon_export *export)
 	return atomic_load(&export->forcing) > 0;
 }
 
-int export_taken_away(const struct daemon_export *export, struct error *err)
-{
-	return error_set(err, -ECANCELED, "%s is being unexported by force, or urbdd ends.",
-			 export->name);
-}
-
 void export_end_work(struct daemon_export *export, enum export_state state)
 {
 	export->in_work = false;
@@ -208,18 +202,6 @@ void export_set_reason(struct daemon_export *export, const char *reason)
 	pthread_mutex_lock(&export->exports->lock);
 	snprintf(export->reason, sizeof(export->reason), "%s", reason);
 	pthread_mutex_unlock(&export->exports->lock);
-}
-
-void export_pause(struct daemon_export *export, unsigned seconds)
-{
-	struct exports *exports = export->exports;
-	struct timespec end = deadline_in(seconds);
-
-	pthread_mutex_lock(&exports->lock);
-	while (!export_is_forced(export) &&
-	       pthread_cond_timedwait(&exports->changed, &exports->lock, &end) != ETIMEDOUT)
-		;
-	pthread_mutex_unlock(&exports->lock);
 }
 
 struct aside {

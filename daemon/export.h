@@ -98,14 +98,10 @@ const char *export_failure(const struct daemon_export *export);
 /* With the lock: whoever worked on it does so no more, and it may be gone. */
 void export_end_work(struct daemon_export *export, enum export_state state);
 
-/* Whether it ends by force, so that whoever works on it gives way; and the sentence about that. */
+/* Whether it ends by force, so that whoever works on it gives way. */
 bool export_is_forced(struct daemon_export *export);
-int export_taken_away(const struct daemon_export *export, struct error *err);
 
 void export_set_reason(struct daemon_export *export, const char *reason);
-
-/* For so long, or until it ends by force. */
-void export_pause(struct daemon_export *export, unsigned seconds);
 
 /* Closes @opened on a thread of its own, because a cluster that does not answer takes its time.
  * Where there is none, it is closed on the spot. */

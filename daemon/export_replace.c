@@ -5,6 +5,7 @@
  */
 #include "daemon/export.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -73,6 +74,19 @@ static void fail(struct daemon_export *export, const struct error *why)
 	log_error("%s fails all requests: %s", export->uri, why->text);
 }
 
+/* Or until it ends by force. */
+static void pause_work(struct daemon_export *export)
+{
+	struct exports *exports = export->exports;
+	struct timespec end = deadline_in(PAUSE);
+
+	pthread_mutex_lock(&exports->lock);
+	while (!export_is_forced(export) &&
+	       pthread_cond_timedwait(&exports->changed, &exports->lock, &end) != ETIMEDOUT)
+		;
+	pthread_mutex_unlock(&exports->lock);
+}
+
 /* Until its image is open, or is known to be another's. */
 static void look_for_image(struct daemon_export *export)
 {
@@ -91,7 +105,7 @@ static void look_for_image(struct daemon_export *export)
 		}
 		export_set_reason(export, err.text);
 		log_warning("%s waits for its image: %s", export->uri, err.text);
-		export_pause(export, PAUSE);
+		pause_work(export);
 	}
 	if (r == 0)
 		log_info("%s goes on", export->uri);

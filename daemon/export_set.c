@@ -29,6 +29,12 @@ static int begin_change(struct exports *exports, const struct unexport_request *
 	return r;
 }
 
+static int taken_away(const struct daemon_export *export, struct error *err)
+{
+	return error_set(err, -ECANCELED, "%s is being unexported by force, or urbdd ends.",
+			 export->name);
+}
+
 static void set_settings(struct daemon_export *export, json_t *settings)
 {
 	pthread_mutex_lock(&export->exports->lock);
@@ -93,7 +99,7 @@ static int give_back(struct daemon_export *export, struct image *inner, struct e
 {
 	quiesce_go_on(inner);
 	gate_resume(export->gate, inner);
-	return export_is_forced(export) ? export_taken_away(export, err) : err->code;
+	return export_is_forced(export) ? taken_away(export, err) : err->code;
 }
 
 /* Held, then closed: see export_await_closed(). After a failure it goes on as before. */
@@ -117,7 +123,7 @@ static int close_image(struct daemon_export *export, const struct timespec *dead
 static int stay_closing(struct daemon_export *export, struct error *err)
 {
 	if (export_is_forced(export))
-		return export_taken_away(export, err);
+		return taken_away(export, err);
 	return error_set(err, -ETIMEDOUT,
 			 "Nothing is changed, and the I/O of %s is held: its storage did not let "
 			 "go of the image in time. It goes on by itself when the storage does.",
@@ -128,7 +134,7 @@ static int open_as_before(struct daemon_export *export, json_t *before, struct e
 {
 	set_settings(export, before);
 	if (export_is_forced(export))
-		return export_taken_away(export, err);
+		return taken_away(export, err);
 	return error_prefix(err, "Nothing is changed: ");
 }
 
