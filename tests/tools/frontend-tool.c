@@ -19,6 +19,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,7 +216,11 @@ static long resident_kb(void)
 	return resident * 4;
 }
 
-/* The first rounds warm up what stays: the allocator's arenas, the kernel's worker threads. */
+/*
+ * The first rounds warm up what stays: the allocator's heap, the kernel's worker threads. The
+ * allocator has one arena (main), as what is freed in one of several serves no other: 200 rounds
+ * grew by 2.6 MB without a leak.
+ */
 static int cycle(char **specs, const struct options *options)
 {
 	unsigned fds = 0;
@@ -328,6 +333,8 @@ int main(int argc, char **argv)
 		complain(&err);
 		return 77;
 	}
+	if (options.cycles)
+		mallopt(M_ARENA_MAX, 1);
 	if (make_threads(options.threads) < 0)
 		return 1;
 	if (options.cycles) {
