@@ -37,6 +37,10 @@ const char *ublk_control_name(unsigned opcode)
 		return "GET_DEV_INFO";
 	case UBLK_U_CMD_SET_PARAMS:
 		return "SET_PARAMS";
+	case UBLK_U_CMD_START_USER_RECOVERY:
+		return "START_USER_RECOVERY";
+	case UBLK_U_CMD_END_USER_RECOVERY:
+		return "END_USER_RECOVERY";
 	case UBLK_U_CMD_GET_FEATURES:
 		return "GET_FEATURES";
 	case UBLK_U_CMD_UPDATE_SIZE:

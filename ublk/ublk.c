@@ -21,6 +21,7 @@
 #include "ublk/node.h"
 #include "ublk/params.h"
 #include "ublk/probe.h"
+#include "ublk/reclaim.h"
 
 #define SECTOR_SHIFT   9
 #define PROBE_DEADLINE 10 /* seconds */
@@ -97,7 +98,7 @@ static bool wait_zero(const struct ublk *ublk, unsigned (*of)(const struct hw_qu
 	return true;
 }
 
-/* Create. */
+/* Making. */
 
 static int probe(struct error *err)
 {
@@ -223,58 +224,6 @@ static int add_device(struct ublk *ublk, struct error *err)
 	return 0;
 }
 
-/* Taking back. */
-
-static int get_info(const struct ublk *ublk, struct ublksrv_ctrl_dev_info *ret, struct error *err)
-{
-	return ublk_get_info(command(ublk, UBLK_U_CMD_GET_DEV_INFO), ret, err);
-}
-
-static int check_recoverable(const struct ublk *ublk, const struct ublksrv_ctrl_dev_info *info,
-			     struct error *err)
-{
-	if (info->ublksrv_flags != ublk->base.config.owner)
-		return error_set(err, -ESTALE, "somebody else has made %s", ublk->base.device);
-	if (!(info->flags & UBLK_F_USER_RECOVERY))
-		return error_set(err, -ESTALE, "%s was made without recovery", ublk->base.device);
-	if (info->max_io_buf_bytes > FRONTEND_MAX_IO ||
-	    info->nr_hw_queues > FRONTEND_HW_QUEUES_MAX || info->queue_depth > FRONTEND_DEPTH_MAX)
-		return error_set(err, -ESTALE, "%s was made with larger limits than ours",
-				 ublk->base.device);
-	return 0;
-}
-
-/* -EBUSY as long as the kernel has not put away what the dead server had open. */
-static int start_recovery(struct ublk *ublk, struct error *err)
-{
-	struct ublk_control start = command(ublk, UBLK_U_CMD_START_USER_RECOVERY);
-	struct timespec deadline = deadline_in(ublk->base.config.deadline);
-	struct ublksrv_ctrl_dev_info info;
-	unsigned pause = 1;
-	int r;
-
-	while ((r = ublk_control_check(&start, err)) == -EBUSY && !deadline_passed(&deadline)) {
-		if (get_info(ublk, &info, err) == 0 && ublk_is_served(&info))
-			return error_set(err, -EBUSY, "process %d serves %s", info.ublksrv_pid,
-					 ublk->base.device);
-		pause_ms(pause);
-		pause = MIN(pause * 2, PAUSE_MAX_MS);
-	}
-	return MIN(r, 0);
-}
-
-static int take_back(struct ublk *ublk, struct error *err)
-{
-	struct ublksrv_ctrl_dev_info info;
-	int r = get_info(ublk, &info, err);
-
-	if (r == 0) {
-		adopt(ublk, &info);
-		r = check_recoverable(ublk, &info, err);
-	}
-	return r < 0 ? r : start_recovery(ublk, err);
-}
-
 /* Somebody who looks whether the device is open has it so for a moment, see leftover.c. */
 static int open_alone(const char *path)
 {
@@ -303,6 +252,16 @@ static int open_char_device(struct ublk *ublk, struct error *err)
 	return 0;
 }
 
+static void close_char_device(struct ublk *ublk)
+{
+	for (unsigned i = 0; i < ublk->nr_hw_queues; i++)
+		ublk_hw_queue_detach(ublk->hw_queues[i]);
+	if (ublk->char_fd >= 0)
+		close(ublk->char_fd);
+	ublk->char_fd = -1;
+	ublk_node_remove(&ublk->char_node);
+}
+
 static int make_hw_queues(struct ublk *ublk, struct error *err)
 {
 	const struct frontend_config *config = &ublk->base.config;
@@ -326,6 +285,105 @@ static int make_hw_queues(struct ublk *ublk, struct error *err)
 	return 0;
 }
 
+static int open_queues(struct ublk *ublk, struct error *err)
+{
+	int r = open_char_device(ublk, err);
+
+	return r < 0 ? r : make_hw_queues(ublk, err);
+}
+
+/* Taking back. */
+
+static int get_info(const struct ublk *ublk, struct ublksrv_ctrl_dev_info *ret, struct error *err)
+{
+	return ublk_get_info(command(ublk, UBLK_U_CMD_GET_DEV_INFO), ret, err);
+}
+
+static int check_recoverable(const struct ublk *ublk, const struct ublksrv_ctrl_dev_info *info,
+			     struct error *err)
+{
+	if (info->ublksrv_flags != ublk->base.config.owner)
+		return error_set(err, -ESTALE, "somebody else has made %s", ublk->base.device);
+	if (!(info->flags & UBLK_F_USER_RECOVERY))
+		return error_set(err, -ESTALE, "%s was made without recovery", ublk->base.device);
+	if (info->max_io_buf_bytes > FRONTEND_MAX_IO ||
+	    info->nr_hw_queues > FRONTEND_HW_QUEUES_MAX || info->queue_depth > FRONTEND_DEPTH_MAX)
+		return error_set(err, -ESTALE, "%s was made with larger limits than ours",
+				 ublk->base.device);
+	return 0;
+}
+
+static int find_device(struct ublk *ublk, struct error *err)
+{
+	struct ublksrv_ctrl_dev_info info;
+	int r = get_info(ublk, &info, err);
+
+	if (r < 0)
+		return r;
+	adopt(ublk, &info);
+	return check_recoverable(ublk, &info, err);
+}
+
+/* What an earlier recovery has left that was cut off, see reclaim.h. */
+static int reclaim_queues(struct ublk *ublk, struct error *err)
+{
+	const struct frontend_config *config = &ublk->base.config;
+	struct ublk_reclaim reclaim = {
+		.nr_queues = config->nr_queues,
+		.depth = config->depth,
+		.ioctl_encode = ublk->offer.ioctl_encode,
+	};
+	int r;
+
+	if (ublk->offer.features & UBLK_F_QUIESCE) /* a kernel that does it itself */
+		return 0;
+	r = open_char_device(ublk, err);
+	if (r < 0)
+		return r;
+	reclaim.char_fd = ublk->char_fd;
+	r = ublk_reclaim(&reclaim);
+	close_char_device(ublk);
+	return r < 0 ? error_set(err, r, "cannot prepare %s to be taken back: %s",
+				 ublk->base.device, errno_text(r))
+		     : 0;
+}
+
+static int begin_recovery(struct ublk *ublk, struct error *err)
+{
+	struct ublk_control start = command(ublk, UBLK_U_CMD_START_USER_RECOVERY);
+	int r = reclaim_queues(ublk, err);
+
+	return r < 0 ? r : ublk_control_check(&start, err);
+}
+
+/* -EBUSY as long as the kernel has not put away what the dead server had open. */
+static int begin_recovery_in_time(struct ublk *ublk, struct error *err)
+{
+	struct timespec deadline = deadline_in(ublk->base.config.deadline);
+	struct ublksrv_ctrl_dev_info info;
+	unsigned pause = 1;
+	int r;
+
+	while ((r = begin_recovery(ublk, err)) == -EBUSY && !deadline_passed(&deadline)) {
+		if (get_info(ublk, &info, err) == 0 && ublk_is_served(&info))
+			return error_set(err, -EBUSY, "process %d serves %s", info.ublksrv_pid,
+					 ublk->base.device);
+		pause_ms(pause);
+		pause = MIN(pause * 2, PAUSE_MAX_MS);
+	}
+	return MIN(r, 0);
+}
+
+/* Only now, as close to end_recovery() as can be: who dies in between leaves work. */
+static int take_back(struct ublk *ublk, struct error *err)
+{
+	int r = begin_recovery_in_time(ublk, err);
+
+	return r < 0 ? r : open_queues(ublk, err);
+}
+
+/* Create. */
+
 static int create(const struct frontend_config *config, struct frontend **ret, struct error *err)
 {
 	struct ublk *ublk;
@@ -339,11 +397,9 @@ static int create(const struct frontend_config *config, struct frontend **ret, s
 		return error_set(err, -ENOMEM, "out of memory");
 	r = ublk_probe_offer(config->deadline, &ublk->offer, err);
 	if (r == 0)
-		r = config->take_back ? take_back(ublk, err) : add_device(ublk, err);
-	if (r == 0)
-		r = open_char_device(ublk, err);
-	if (r == 0)
-		r = make_hw_queues(ublk, err);
+		r = config->take_back ? find_device(ublk, err) : add_device(ublk, err);
+	if (r == 0 && !config->take_back)
+		r = open_queues(ublk, err);
 	if (r < 0) {
 		ublk_frontend.destroy(&ublk->base);
 		return r;
@@ -437,7 +493,7 @@ static int start(struct frontend *frontend, struct error *err)
 {
 	struct ublk *ublk = ublk_of(frontend);
 	bool again = frontend->config.take_back;
-	int r = again ? 0 : set_params(ublk, err);
+	int r = again ? take_back(ublk, err) : set_params(ublk, err);
 
 	if (r >= 0)
 		r = offer_tags(ublk, err);
@@ -447,7 +503,7 @@ static int start(struct frontend *frontend, struct error *err)
 		r = find_node(ublk, err);
 	if (r >= 0 && !again)
 		r = read_partitions(ublk, err);
-	frontend->stranded = again && !ublk->added;
+	frontend->stranded = again && ublk->offered && !ublk->added;
 	return MIN(r, 0);
 }
 
@@ -531,16 +587,6 @@ static bool delete_device(struct ublk *ublk)
 				    ublk->base.config.deadline);
 
 	return r >= 0 || r == -ENODEV; /* somebody else may have removed it */
-}
-
-static void close_char_device(struct ublk *ublk)
-{
-	for (unsigned i = 0; i < ublk->nr_hw_queues; i++)
-		ublk_hw_queue_detach(ublk->hw_queues[i]);
-	if (ublk->char_fd >= 0)
-		close(ublk->char_fd);
-	ublk->char_fd = -1;
-	ublk_node_remove(&ublk->char_node);
 }
 
 static bool detach(struct frontend *frontend)
