@@ -77,14 +77,14 @@ static int run_until(struct bounded *job, const struct timespec *deadline)
 	return 0;
 }
 
-/* Calls that merely meet end soon. */
+/* Calls that merely meet end soon. -EALREADY: see bounded_run(). */
 static int take_turn(struct bounded *job, const struct timespec *deadline)
 {
 	struct timespec soon = deadline_in(1);
 	int r = turn_take(job->name, deadline, &job->turn);
 
 	job->waited = deadline_passed(&soon);
-	return r;
+	return r == -ETIMEDOUT ? -EALREADY : r;
 }
 
 int bounded_run(struct bounded *job, unsigned seconds)
@@ -97,7 +97,7 @@ int bounded_run(struct bounded *job, unsigned seconds)
 		r = take_turn(job, &deadline);
 	if (r == 0)
 		return run_until(job, &deadline);
-	if (r == -ETIMEDOUT)
+	if (r == -EALREADY)
 		job->abandoned(job);
 	return r;
 }

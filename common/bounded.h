@@ -27,8 +27,8 @@ struct bounded {
 
 /*
  * Waits @seconds at most, for the turn of its name and for run(). 0: run() has returned, the job is
- * the caller's. -ETIMEDOUT: the job is the caller's no more, but its thread's; or abandoned() was
- * called at once, because another job of its name is out. Any other negative errno: no thread could
- * be had, the job is the caller's.
+ * the caller's. -ETIMEDOUT: the job is the caller's no more, but its thread's. -EALREADY: another
+ * job of its name is out yet; this one never ran, and abandoned() has been called. Any other
+ * negative errno: no thread could be had, the job is the caller's.
  */
 int bounded_run(struct bounded *job, unsigned seconds);

@@ -105,6 +105,11 @@ static int explain(const char *address, unsigned timeout, int code, struct error
 	if (code == -EPERM || code == -EACCES)
 		return error_set(err, -EPERM, "This user's caps do not allow to blocklist %s.",
 				 address);
+	if (code == -EALREADY)
+		return error_set(err, -ETIMEDOUT,
+				 "Blocklisting %s was not begun: an earlier try for this image has "
+				 "not ended within %u seconds ('ceph health' may say why).",
+				 address, timeout);
 	if (code == -ETIMEDOUT)
 		return error_set(err, code, "Blocklisting %s took more than %u seconds.", address,
 				 timeout);
@@ -120,7 +125,7 @@ int fence_client(struct rbd_client *client, const char *addresses, const char *i
 	if (!job)
 		return error_set(err, -ENOMEM, "Out of memory.");
 	r = bounded_run(&job->bounded, timeout);
-	if (r == -ETIMEDOUT)
+	if (r == -ETIMEDOUT || r == -EALREADY)
 		return explain(addresses, timeout, r, err);
 	if (r == 0)
 		r = job->result;

@@ -76,8 +76,8 @@ void cluster_health(struct rbd_client *client, unsigned timeout, char *text, siz
 	snprintf(job->name, sizeof(job->name), "health %s", rbd_client_address(client));
 	job->bounded.name = job->name;
 	r = bounded_run(&job->bounded, timeout);
-	if (r == -ETIMEDOUT) {
-		explain(r, "", text, size);
+	if (r == -ETIMEDOUT || r == -EALREADY) {
+		explain(-ETIMEDOUT, "", text, size);
 		return;
 	}
 	explain(r < 0 ? r : job->result, job->words, text, size);

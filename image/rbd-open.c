@@ -529,6 +529,19 @@ static struct open_job *make_job(struct rbd_client *client, const struct rbd_ima
 	return NULL;
 }
 
+static int explain_late(const char *image, unsigned timeout, int code, struct error *err)
+{
+	if (code == -EALREADY)
+		return error_set(err, -ETIMEDOUT,
+				 "Opening image %s was not begun: an earlier try has not ended "
+				 "within %u seconds ('ceph health' may say why).",
+				 image, timeout);
+	return error_set(err, code,
+			 "Opening image %s took more than %u seconds: the cluster does not answer "
+			 "('ceph health' says more).",
+			 image, timeout);
+}
+
 int rbd_image_open_bounded(struct rbd_client *client, const struct rbd_image_spec *spec,
 			   unsigned timeout, struct rbd_image **ret, struct error *err)
 {
@@ -539,11 +552,8 @@ int rbd_image_open_bounded(struct rbd_client *client, const struct rbd_image_spe
 		return error_set(err, -ENOMEM, "Out of memory.");
 	job->timeout = timeout;
 	r = bounded_run(&job->bounded, timeout);
-	if (r == -ETIMEDOUT)
-		return error_set(err, r,
-				 "Opening image %s took more than %u seconds: the cluster does not "
-				 "answer ('ceph health' says more).",
-				 spec->image, timeout);
+	if (r == -ETIMEDOUT || r == -EALREADY)
+		return explain_late(spec->image, timeout, r, err);
 	if (r < 0) {
 		error_set(err, r, "Cannot start a thread: %s.", errno_text(r));
 	} else if (job->result < 0) {

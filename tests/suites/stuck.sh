@@ -92,8 +92,10 @@ check "without its monitor the image goes on" io 60 "$patient" "write -P 9 0 64k
 check "a client asks why" ask 5
 check "that nobody answers is told" grep -q 'the monitors of its cluster do not answer either' <(last_answer)
 check_equal "one question waits for an answer, however many there are" "$(threads_at 6)" "$(threads_at 2)"
-check "a client asks to fence another" ask 5 192.0.2.99:0/1
+check "a client asks to fence another" ask 1 192.0.2.99:0/1
 check "that it takes too long is told" grep -q 'took more than' <(last_answer)
+check "and asks again" ask 4 192.0.2.99:0/1
+check "that its first try has not ended is told" grep -q 'an earlier try for this image has not ended' <(last_answer)
 check_equal "one of its tries waits" "$(threads_at 11)" "$(threads_at 7)"
 "$lab/cluster" start "$CLUSTER"
 says_health() { ask 1 && grep -q 'its cluster says HEALTH' <(last_answer); }
@@ -238,10 +240,10 @@ kill $setter 2>/dev/null || true
 # ---- and another one is asked for again and again
 
 threads() { find "/proc/$daemon/task" -mindepth 1 -maxdepth 1 | wc -l; }
-seek() { check_says 'took more than 2 seconds: the cluster does not answer' "$1" export_of "$POOL/sought" --timeout 2; }
-seek "an image of a silent cluster cannot be opened"
+seek() { check_says "$1" "$2" export_of "$POOL/sought" --timeout 2; } # SENTENCE NAME
+seek 'took more than 2 seconds: the cluster does not answer' "an image of a silent cluster cannot be opened"
 before=$(threads)
-for ((i = 0; i < 4; i++)); do seek "nor when it is tried again"; done
+for ((i = 0; i < 4; i++)); do seek 'an earlier try has not ended' "nor when it is tried again"; done
 # The connection of the last try may still be ending.
 no_more() { (($(threads) <= before)); }
 check "its opening costs the threads of one try ($before)" eventually 30 no_more
