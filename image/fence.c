@@ -200,13 +200,11 @@ static int is_watched(rbd_image_t image, const char *addresses)
 	return found;
 }
 
-/* Who asked may have given up: it must end by itself. */
-int fence_await_unwatched(rbd_image_t image, const char *addresses, unsigned timeout)
+int fence_await_unwatched(rbd_image_t image, const char *addresses, const struct timespec *deadline)
 {
-	unsigned looks = timeout * (1000 / LOOK_MS);
 	int r;
 
-	while ((r = is_watched(image, addresses)) > 0 && looks-- > 0)
+	while ((r = is_watched(image, addresses)) > 0 && !deadline_passed(deadline))
 		pause_ms(LOOK_MS);
-	return r > 0 ? -ETIMEDOUT : r;
+	return r;
 }

@@ -10,6 +10,7 @@
 #include <rbd/librbd.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <time.h>
 
 #include "image/client.h"
 
@@ -38,7 +39,8 @@ enum fence_owner { FENCE_NOBODY, FENCE_FORMER, FENCE_OTHER };
 int fence_owner(rbd_image_t image, const char *addresses, char *owner, size_t size) warn_unused;
 
 /*
- * Waits until the cluster has given up the watches of the clients at @addresses. 0 or a negative
- * errno, -ETIMEDOUT after @timeout seconds.
+ * Waits until the cluster has given up the watches of the clients at @addresses. 0; 1 when it has
+ * not by @deadline (CLOCK_MONOTONIC); or a negative errno.
  */
-int fence_await_unwatched(rbd_image_t image, const char *addresses, unsigned timeout) warn_unused;
+int fence_await_unwatched(rbd_image_t image, const char *addresses,
+			  const struct timespec *deadline) warn_unused;

@@ -37,8 +37,8 @@ struct open_job {
 	char path[512]; /* for sentences: pool/namespace/image@snapshot */
 	char *identity, *former_client;
 	bool read_only, await_former, former_held, client_decides;
-	unsigned timeout;	 /* seconds; the caller is gone then */
-	struct rbd_image *image; /* the outcome */
+	struct timespec patience; /* for others: ends before the caller's time does */
+	struct rbd_image *image;  /* the outcome */
 	struct error error;
 	int result;
 };
@@ -381,6 +381,24 @@ static int explain_taken(struct open_job *job, const char *owner)
 			 *owner ? "The client at " : "Another client", owner, job->path);
 }
 
+/*
+ * The next open of the image waits for this one: it must not wait on when nobody wants it any more.
+ */
+static int await_former(struct open_job *job, struct rbd_image *rbd)
+{
+	int r = fence_await_unwatched(rbd->rbd, job->former_client, &job->patience);
+
+	if (r < 0)
+		return error_set(&job->error, r, "Cannot read who watches %s: %s.", job->path,
+				 errno_text(r));
+	if (r > 0)
+		return error_set(&job->error, -ETIMEDOUT,
+				 "The cluster has not given up the former client of %s yet ('rbd "
+				 "status' shows its watch).",
+				 job->path);
+	return 0;
+}
+
 /* Nobody may have written to the image since its former client did. */
 static int succeed_former(struct open_job *job, struct rbd_image *rbd)
 {
@@ -395,11 +413,7 @@ static int succeed_former(struct open_job *job, struct rbd_image *rbd)
 				 job->path, errno_text(r));
 	if (r == FENCE_OTHER || (r == FENCE_NOBODY && job->former_held))
 		return explain_taken(job, owner);
-	r = job->await_former ? fence_await_unwatched(rbd->rbd, job->former_client, job->timeout)
-			      : 0;
-	return r < 0 ? error_set(&job->error, r, "Cannot read who watches %s: %s.", job->path,
-				 errno_text(r))
-		     : 0;
+	return job->await_former ? await_former(job, rbd) : 0;
 }
 
 static int open_image(struct open_job *job, struct rbd_image *rbd)
@@ -550,7 +564,7 @@ int rbd_image_open_bounded(struct rbd_client *client, const struct rbd_image_spe
 
 	if (!job)
 		return error_set(err, -ENOMEM, "Out of memory.");
-	job->timeout = timeout;
+	job->patience = deadline_in(timeout - 1);
 	r = bounded_run(&job->bounded, timeout);
 	if (r == -ETIMEDOUT || r == -EALREADY)
 		return explain_late(spec->image, timeout, r, err);

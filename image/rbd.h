@@ -37,7 +37,9 @@ struct rbd_image_spec {
 	/*
 	 * NULL, where others may have it meanwhile as they might before; or the addresses of dead
 	 * clients that had it open for writing, as in image/fence.h, "" for none. Where they could
-	 * not be fenced, @await_former waits until the cluster has given up their watches.
+	 * not be fenced, @await_former waits until the cluster has given up their watches: as part
+	 * of the open, so that one thread waits for that however often it is tried, and -ETIMEDOUT
+	 * a second before the open's time is up, so that the next try finds nobody at it.
 	 */
 	const char *former_client;
 	bool former_held, await_former;
