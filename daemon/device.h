@@ -221,7 +221,7 @@ int device_attach(struct device *device, const struct map_request *request, stru
  * it is blocked still, and may be `closing`.
  */
 int device_reopen(struct device *device, const struct map_request *request,
-		  struct error *err) warn_unused;
+		  struct opener_tries *tries, struct error *err) warn_unused;
 
 /* replace.c: likewise, but a thread goes on trying, and the device fails where that is no use. */
 void device_await_image(struct device *device);

@@ -132,8 +132,8 @@ int export_begin_end(struct daemon_export *export, bool force, unsigned timeout,
 void export_reopen_request(const struct daemon_export *export, struct map_request *ret);
 
 /* Opens the image of one that has none, and its I/O goes on. Nothing is held after a failure. */
-int export_reopen(struct daemon_export *export, const struct timespec *deadline,
-		  struct error *err) warn_unused;
+int export_reopen(struct daemon_export *export, struct opener_tries *tries,
+		  const struct timespec *deadline, struct error *err) warn_unused;
 
 /* Of who works on one without an image, and does so no more: a thread goes on with it. */
 void export_await_image(struct daemon_export *export, const char *reason);

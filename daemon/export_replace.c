@@ -42,7 +42,8 @@ static void attach(struct daemon_export *export, const struct opened *opened)
 	gate_resume(export->gate, opened->image);
 }
 
-int export_reopen(struct daemon_export *export, const struct timespec *deadline, struct error *err)
+int export_reopen(struct daemon_export *export, struct opener_tries *tries,
+		  const struct timespec *deadline, struct error *err)
 {
 	struct client_pool *clients = export->exports->clients;
 	struct map_request request;
@@ -51,7 +52,7 @@ int export_reopen(struct daemon_export *export, const struct timespec *deadline,
 
 	export_reopen_request(export, &request);
 	request.timeout = deadline_left(deadline);
-	r = opener_open_claimed(clients, &request, &opened, err);
+	r = opener_reopen(clients, &request, tries, &opened, err);
 	if (r == 0 && (export->exclusive || *export->former)) {
 		r = opener_take_lock(&opened, &request, err);
 		if (r < 0)
@@ -90,13 +91,14 @@ static void pause_work(struct daemon_export *export)
 /* Until its image is open, or is known to be another's. */
 static void look_for_image(struct daemon_export *export)
 {
+	struct opener_tries tries = { 0 };
 	struct error err = ERROR_NONE;
 	struct timespec deadline;
 	int r = -EAGAIN;
 
 	while (!export_is_forced(export) && r < 0) {
 		deadline = deadline_in(ATTEMPT_TIMEOUT);
-		r = export_reopen(export, &deadline, &err);
+		r = export_reopen(export, &tries, &deadline, &err);
 		if (r == 0 || export_is_forced(export))
 			break;
 		if (opener_is_final(r)) {

@@ -143,6 +143,7 @@ static int carry_out(struct daemon_export *export, json_t *after, const struct t
 		     const char **ret_why, struct error *err)
 {
 	cleanup_json json_t *before = settings_of(export->access);
+	struct opener_tries first = { 0 };
 	int r = close_image(export, deadline, err);
 
 	if (r < 0)
@@ -151,7 +152,7 @@ static int carry_out(struct daemon_export *export, json_t *after, const struct t
 	if (!export_await_closed(export, deadline))
 		return stay_closing(export, err);
 	set_settings(export, after);
-	r = export_reopen(export, deadline, err);
+	r = export_reopen(export, &first, deadline, err);
 	*ret_why = r < 0 ? "its image could not be opened again" : NULL;
 	return r < 0 ? open_as_before(export, before, err) : 0;
 }

@@ -199,6 +199,9 @@ static int check_identity(const struct map_request *request, const struct image 
 
 #define TAKE_WAIT 5 /* seconds */
 
+/* In a row: together longer than the cluster keeps the watch of a client that is dead (30 s). */
+#define IN_USE_TRIES 4
+
 #define LOOK_SECONDS 2 /* for a cluster to say that it refuses a client */
 
 static enum rbd_lock lock_of(const struct map_request *request)
@@ -345,23 +348,54 @@ int opener_take_lock(struct opened *opened, const struct map_request *request, s
 	return r;
 }
 
-int opener_open_claimed(struct client_pool *clients, const struct map_request *request,
-			struct opened *ret, struct error *err)
+/* *ret_in_use: it could be opened, and was found in use by others. */
+static int open_claimed(struct client_pool *clients, const struct map_request *request,
+			struct opened *ret, bool *ret_in_use, struct error *err)
 {
 	struct timespec deadline = deadline_in(request->timeout);
 	struct opened opened;
 	int r;
 
+	*ret_in_use = false;
 	r = opener_open(clients, request, &opened, err);
 	if (r < 0)
 		return r;
 	r = opener_claim(&opened, request, &deadline, err);
+	*ret_in_use = r == -EBUSY;
 	if (r < 0) {
 		opener_close(clients, &opened);
 		return r;
 	}
 	*ret = opened;
 	return 0;
+}
+
+int opener_open_claimed(struct client_pool *clients, const struct map_request *request,
+			struct opened *ret, struct error *err)
+{
+	bool in_use;
+
+	return open_claimed(clients, request, ret, &in_use, err);
+}
+
+static int explain_lost(struct error *err)
+{
+	struct error busy = *err;
+
+	return error_set(err, -ESTALE,
+			 "%s That was so for too long: what was not written here yet must not "
+			 "follow what was written there. Unmap or unexport it; what waits is lost.",
+			 busy.text);
+}
+
+int opener_reopen(struct client_pool *clients, const struct map_request *request,
+		  struct opener_tries *tries, struct opened *ret, struct error *err)
+{
+	bool in_use;
+	int r = open_claimed(clients, request, ret, &in_use, err);
+
+	tries->in_use = in_use ? tries->in_use + 1 : 0;
+	return tries->in_use < IN_USE_TRIES ? r : explain_lost(err);
 }
 
 int opener_close(struct client_pool *clients, struct opened *opened)

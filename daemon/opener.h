@@ -69,20 +69,38 @@ int opener_take_lock(struct opened *opened, const struct map_request *request,
 bool opener_is_cut_off(const struct opened *opened, const struct timespec *deadline);
 
 /*
- * Whether an image that was open before need not be tried again, after @code: it is gone, or
- * somebody else has taken it who may have written.
- */
-static inline bool opener_is_final(int code)
-{
-	return code == -ESTALE || code == -EBUSY;
-}
-
-/*
  * Both steps, where no table is to be asked in between. Blocks up to request->timeout seconds.
  * Nothing is held after a failure.
  */
 int opener_open_claimed(struct client_pool *clients, const struct map_request *request,
 			struct opened *ret, struct error *err) warn_unused;
+
+/* Tries in a row to open an image once more; zeroed memory before the first. */
+struct opener_tries {
+	unsigned in_use; /* the last ones, that found others to use it */
+};
+
+/*
+ * Likewise for an image that was open before, whose I/O waits and is lost if it is given up.
+ * opener_is_final() tells from the errno whether the next try may have it.
+ *
+ * The lock of an image tells whose it is: it is lost at first sight of another owner. One without
+ * has watchers alone, and those that keep it from us are judged by @tries: a watch may be that of a
+ * daemon which died before its record named its client, or of an earlier try of ours that a silent
+ * cluster keeps from being closed, and those go by themselves. Who stays may have written to it.
+ */
+int opener_reopen(struct client_pool *clients, const struct map_request *request,
+		  struct opener_tries *tries, struct opened *ret, struct error *err) warn_unused;
+
+/*
+ * What no waiting mends: the image is gone, or somebody else may have written to it. All else may
+ * pass, and loses I/O that waits if it is taken for final: a lock that is set by hand, a name that
+ * cannot be resolved (-EINVAL to librados), a user without a key (-EOPNOTSUPP).
+ */
+static inline bool opener_is_final(int code)
+{
+	return code == -ESTALE;
+}
 
 /*
  * Waits for requests in flight, closes the image, gives the client back. Harmless on zeroed memory.

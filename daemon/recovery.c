@@ -20,15 +20,12 @@
 #define PAUSE_FIRST 1 /* seconds between tries, doubled each time */
 #define PAUSE_MAX   15
 
-/* In a row: together longer than the cluster keeps the watch of a client that is dead (30 s). */
-#define WATCHED_TRIES 4
-
 struct recovery {
 	struct device *device; /* a reference */
 	json_t *record;	       /* what it is recovered from */
 	const struct frontend_ops *ops;
 	struct reporter reporter;
-	unsigned watched; /* tries in a row that found others to have the image open */
+	struct opener_tries tries;
 };
 
 static const char *text_of(const json_t *record, const char *name)
@@ -146,44 +143,10 @@ static int start(struct device *device, const struct map_request *request, enum 
 	return r;
 }
 
-static int explain_watched(struct error *err)
-{
-	struct error busy = *err;
-
-	return error_set(err, -ESTALE,
-			 "%s That was so for too long: what was not written here yet must not "
-			 "follow what was written there. Unmap the device; what waits is lost.",
-			 busy.text);
-}
-
-/*
- * Whoever has an image without a lock open for writing may have written to it, unless the watch is
- * that of a daemon which died before its record named its client, or of an earlier try that is not
- * closed yet: those go by themselves.
- */
-static int open_claimed(struct recovery *recovery, const struct map_request *request,
-			struct opened *ret, struct error *err)
-{
-	struct client_pool *clients = recovery->device->devices->config.clients;
-	struct timespec deadline = deadline_in(request->timeout);
-	unsigned watched = recovery->watched + 1;
-	int r;
-
-	recovery->watched = 0;
-	r = opener_open(clients, request, ret, err);
-	if (r < 0)
-		return r;
-	r = opener_claim(ret, request, &deadline, err);
-	if (r == -EBUSY)
-		recovery->watched = watched;
-	if (r < 0)
-		opener_close(clients, ret);
-	return recovery->watched == WATCHED_TRIES ? explain_watched(err) : r;
-}
-
 static int attempt(struct recovery *recovery, struct error *err)
 {
 	struct device *device = recovery->device;
+	struct client_pool *clients = device->devices->config.clients;
 	struct map_request request;
 	struct opened opened;
 	int r = check_waits(recovery, err);
@@ -191,28 +154,17 @@ static int attempt(struct recovery *recovery, struct error *err)
 	if (r < 0)
 		return r;
 	make_request(recovery, &request);
-	r = open_claimed(recovery, &request, &opened, err);
+	r = opener_reopen(clients, &request, &recovery->tries, &opened, err);
 	if (r < 0)
 		return r;
 	if (!device_claim(device, DEVICE_QUIESCED, &opened)) {
-		opener_close(device->devices->config.clients, &opened);
+		opener_close(clients, &opened);
 		return error_set(err, -ECANCELED, "It is being taken away.");
 	}
 	return start(device, &request, DEVICE_QUIESCED, err);
 }
 
 /* The thread of a device. */
-
-/*
- * What no waiting mends: the image or the device is not the one that the record tells of, or
- * somebody else may have written to the image. All else may pass, and loses I/O that waits if it is
- * taken for final: a name that cannot be resolved is -EINVAL to librados, a user without a key
- * -EOPNOTSUPP.
- */
-static bool is_final(int code)
-{
-	return code == -ESTALE;
-}
 
 /* Rather than hold its I/O for ever: who uses the device hears that it is lost. */
 static int serve_errors(struct recovery *recovery, struct error *err)
@@ -307,7 +259,7 @@ static void recover(struct recovery *recovery)
 	while ((r = attempt(recovery, &err)) < 0) {
 		if (r == -ECANCELED)
 			return;
-		if (is_final(r)) {
+		if (opener_is_final(r)) {
 			give_up(recovery, &err);
 			return;
 		}

@@ -152,16 +152,18 @@ int device_attach(struct device *device, const struct map_request *request, stru
 	return 0;
 }
 
-int device_reopen(struct device *device, const struct map_request *request, struct error *err)
+int device_reopen(struct device *device, const struct map_request *request,
+		  struct opener_tries *tries, struct error *err)
 {
+	struct client_pool *clients = device->devices->config.clients;
 	struct opened opened;
 	int r;
 
-	r = opener_open_claimed(device->devices->config.clients, request, &opened, err);
+	r = opener_reopen(clients, request, tries, &opened, err);
 	if (r < 0)
 		return r;
 	if (!device_claim(device, DEVICE_BLOCKED, NULL)) {
-		opener_close(device->devices->config.clients, &opened);
+		opener_close(clients, &opened);
 		return -ECANCELED;
 	}
 	r = device_attach(device, request, &opened, err);
@@ -170,7 +172,7 @@ int device_reopen(struct device *device, const struct map_request *request, stru
 	return r;
 }
 
-static int attempt(struct device *device, struct error *err)
+static int attempt(struct device *device, struct opener_tries *tries, struct error *err)
 {
 	struct map_request request;
 
@@ -178,7 +180,7 @@ static int attempt(struct device *device, struct error *err)
 	request.timeout = ATTEMPT_TIMEOUT;
 	if (device->shared)
 		request.former_client = NULL;
-	return device_reopen(device, &request, err);
+	return device_reopen(device, &request, tries, err);
 }
 
 /* Whoever follows may not serve it either. */
@@ -195,10 +197,11 @@ static void lose(struct device *device, const struct error *why)
 
 static void replace(struct device *device)
 {
+	struct opener_tries tries = { 0 };
 	struct error err = ERROR_NONE;
 	int r;
 
-	while ((r = attempt(device, &err)) < 0) {
+	while ((r = attempt(device, &tries, &err)) < 0) {
 		if (r == -ECANCELED)
 			return;
 		if (opener_is_final(r)) {

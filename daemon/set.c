@@ -93,6 +93,7 @@ static void set_settings(struct device *device, json_t *settings)
 static int reopen(struct device *device, json_t *before, json_t *after,
 		  const struct timespec *deadline, struct error *err)
 {
+	struct opener_tries first = { 0 };
 	struct map_request request;
 	int r;
 
@@ -104,7 +105,7 @@ static int reopen(struct device *device, json_t *before, json_t *after,
 		request.former_client = NULL;
 	device_set_reason(device, "its settings are being changed");
 	set_state(device, DEVICE_BLOCKED);
-	r = device_reopen(device, &request, err);
+	r = device_reopen(device, &request, &first, err);
 	if (r == -ECANCELED)
 		return taken_away(device, err);
 	if (r < 0) {

@@ -176,6 +176,8 @@ int fence_owner(rbd_image_t image, const char *addresses, char *owner, size_t si
 
 	if (r == -ENOENT)
 		return FENCE_NOBODY;
+	if (r == -EBUSY)
+		return FENCE_BY_HAND;
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < count && result != FENCE_OTHER; i++) {

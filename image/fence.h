@@ -30,11 +30,12 @@ int fence_client(struct rbd_client *client, const char *addresses, const char *i
  * already. @ioctx is that of the image's pool and namespace. */
 void fence_break_lock(rados_ioctx_t ioctx, rbd_image_t image, const char *addresses);
 
-enum fence_owner { FENCE_NOBODY, FENCE_FORMER, FENCE_OTHER };
+enum fence_owner { FENCE_NOBODY, FENCE_FORMER, FENCE_OTHER, FENCE_BY_HAND };
 
 /*
  * Who has the exclusive lock: nobody, one of the clients at @addresses, or another, whose address
- * @owner, of @size bytes, is then. Or a negative errno: -EBUSY when it is locked by hand.
+ * @owner, of @size bytes, is then; or whether it is locked by hand ('rbd lock add'), which keeps
+ * clients out that would take it. Or a negative errno.
  */
 int fence_owner(rbd_image_t image, const char *addresses, char *owner, size_t size) warn_unused;
 

@@ -399,6 +399,12 @@ static int await_former(struct open_job *job, struct rbd_image *rbd)
 	return 0;
 }
 
+/* Whether another has had the lock since the former client. */
+static bool is_taken(const struct open_job *job, enum fence_owner owner)
+{
+	return owner == FENCE_OTHER || (job->former_held && owner != FENCE_FORMER);
+}
+
 /* Nobody may have written to the image since its former client did. */
 static int succeed_former(struct open_job *job, struct rbd_image *rbd)
 {
@@ -411,8 +417,13 @@ static int succeed_former(struct open_job *job, struct rbd_image *rbd)
 	if (r < 0)
 		return error_set(&job->error, r, "Cannot see who has the lock of %s: %s.",
 				 job->path, errno_text(r));
-	if (r == FENCE_OTHER || (r == FENCE_NOBODY && job->former_held))
+	if (is_taken(job, r))
 		return explain_taken(job, owner);
+	if (r == FENCE_BY_HAND)
+		return error_set(&job->error, -EBUSY,
+				 "%s is locked by hand: 'rbd lock ls' shows by whom, and 'rbd lock "
+				 "rm' takes the lock away.",
+				 job->path);
 	return job->await_former ? await_former(job, rbd) : 0;
 }
 

@@ -30,7 +30,7 @@ struct rbd_image_spec {
 	 * its ids, or none (-ESTALE), whatever bears its name now. For writing, -ESTALE as well
 	 * if another client than @former_client (unless NULL) has its exclusive lock, or had it:
 	 * @former_held says that the former had it to the end, and has it still unless somebody
-	 * took it.
+	 * took it. -EBUSY where it is merely locked by hand.
 	 */
 	const char *identity;
 

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/../lib.sh"
 require_program ceph-osd ceph-osd
 require_program qemu-io qemu-utils
+require_program jq jq
 
 URBD_LAB_KERNEL=host start_cluster # exports need no kernel device
 rbd() { timeout 60 rbd --conf "$CEPH_CONF" --id "$CLIENT" --keyring "$KEYRING" "$@"; }
@@ -272,6 +273,68 @@ test_silence() {
 	unexports a rbd/plain
 }
 
+# ---- an export's client is cut off from the cluster, and another one is to follow
+
+# Whoever asks the cluster anew brings its OSD the map that says so.
+cut_off() { # ADDRESS
+	check "the client at $1 is blocklisted" timeout 60 ceph --conf "$CEPH_CONF" --name client.admin osd blocklist add "$1"
+	watchers plain >/dev/null
+}
+
+is_because() { # DAEMON PATTERN: its one export's state and reason
+	urbd_at "$1" status --format json | jq -r '.exports[0] | .state + ": " + .reason' | grep -qE "$2"
+}
+
+begin_write() { # DAEMON BYTE
+	timeout 120 qemu-io -f raw -c "write -P $2 0 64k" "${uri_of[$1]}" >"$TEST_DIR/write" 2>&1 &
+	writer=$!
+}
+
+# Who watches may be dead, or an earlier try of ours that is not closed yet: it gets some time.
+test_successor() {
+	local writer first
+	exports "one writes" a plain
+	check "to an image without a lock" writes a 1
+	first=$(watchers plain)
+	exports "another one shares it" b plain --lock none
+	cut_off "${first##* }"
+	begin_write a 2
+	check "the first one waits for the other, and says so" eventually 60 is_because a '^blocked: .*has it open for writing'
+	unexports b rbd/plain
+	ends_well "and goes on when that is gone" $writer "$TEST_DIR/write"
+	check "what it wrote is there" reads a 2
+	first=$(watchers plain)
+	exports "another one shares it again" b plain --lock none
+	cut_off "${first##* }"
+	begin_write a 3
+	check "and stays: then the first one has failed" eventually 120 is_because a '^failed: .*has it open for writing.*must not follow'
+	if wait $writer; then not_ok "what it had not written fails"; else ok "what it had not written fails"; fi
+	check "what was there stands" reads b 2
+	unexports a rbd/plain
+	unexports b rbd/plain
+}
+
+lock_ids() { # IMAGE: name and locker, as 'rbd lock rm' wants them
+	rbd lock ls "$1" --format json | jq -r '.[] | .id, .locker'
+}
+
+test_by_hand() {
+	local writer ids
+	exports "one writes" a locked
+	check "to an image with a lock" writes a 1
+	mapfile -t ids < <(lock_ids locked)
+	cut_off "$(lock_address locked)"
+	check "its lock is taken away" rbd lock rm locked "${ids[@]}"
+	check "and set by hand" rbd lock add locked hand
+	begin_write a 2
+	check "it waits, and says why" eventually 60 is_because a '^blocked: .*is locked by hand'
+	mapfile -t ids < <(lock_ids locked)
+	check "that lock is taken away" rbd lock rm locked "${ids[@]}"
+	ends_well "and it goes on" $writer "$TEST_DIR/write"
+	check "what it wrote is there" reads a 2
+	unexports a rbd/locked
+}
+
 one_watcher() { # IMAGE
 	[[ $(watchers "$1" | wc -l) = 1 ]]
 }
@@ -282,5 +345,6 @@ rbd snap create --no-progress plain@s
 start_daemon a
 start_daemon b
 tests=("$@")
-(($#)) || tests=(exclusive handover automatic watchers together vanished patience silence)
+(($#)) || tests=(exclusive handover automatic watchers together vanished patience silence
+	successor by_hand)
 for name in "${tests[@]}"; do "test_$name"; done
