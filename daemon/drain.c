@@ -92,18 +92,12 @@ enum image_end device_close_image(struct device *device, const struct timespec *
 				  struct error *ret_why)
 {
 	struct error err = ERROR_NONE;
-	bool ended = quiesce_end(device->opened.image, deadline, &device->forcing);
+	int r = quiesce_end(device->opened.image, device->path, deadline, &device->forcing,
+			    ret_why);
 
 	gate_hold(device->gate);
-	if (!ended) {
-		error_set(ret_why, -ETIMEDOUT,
-			  "A snapshot is being taken of %s, and its hook has not ended in time.",
-			  device->path);
-		return IMAGE_HELD;
-	}
-	if (!gate_wait_idle(device->gate, deadline, &device->forcing))
-		return IMAGE_HELD;
-	if (may_close(device, deadline, ret_why) < 0)
+	if (r < 0 || !gate_wait_idle(device->gate, deadline, &device->forcing) ||
+	    may_close(device, deadline, ret_why) < 0)
 		return IMAGE_HELD;
 	begin_close(device);
 	if (!await_closed(device, deadline))

@@ -82,14 +82,11 @@ static int check_client(struct daemon_export *export, const struct timespec *dea
 static int come_to_rest(struct daemon_export *export, const struct timespec *deadline,
 			struct error *err)
 {
-	bool ended = quiesce_end(export->opened.image, deadline, &export->forcing);
+	int r = quiesce_end(export->opened.image, export->name, deadline, &export->forcing, err);
 
 	gate_hold(export->gate);
-	if (!ended)
-		return error_set(
-			err, -ETIMEDOUT,
-			"A snapshot is being taken of %s, and its hook has not ended in time.",
-			export->name);
+	if (r < 0)
+		return r;
 	if (!gate_wait_idle(export->gate, deadline, &export->forcing))
 		return settings_refuse_busy(err);
 	return check_client(export, deadline, err);

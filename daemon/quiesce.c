@@ -101,12 +101,17 @@ static bool await_snapshots(struct image *image, enum image_snapshots to,
 	return true;
 }
 
-bool quiesce_end(struct image *image, const struct timespec *deadline, const atomic_uint *cancel)
+int quiesce_end(struct image *image, const char *target, const struct timespec *deadline,
+		const atomic_uint *cancel, struct error *err)
 {
 	struct timespec patience = deadline_in(MIN(SNAPSHOT_SECONDS, deadline_left(deadline)));
 
-	return await_snapshots(image, IMAGE_SNAPSHOTS_REFUSED, &patience, cancel) ||
-	       await_snapshots(image, IMAGE_SNAPSHOTS_ENDED, deadline, cancel);
+	if (await_snapshots(image, IMAGE_SNAPSHOTS_REFUSED, &patience, cancel) ||
+	    await_snapshots(image, IMAGE_SNAPSHOTS_ENDED, deadline, cancel))
+		return 0;
+	return error_set(err, -ETIMEDOUT,
+			 "A snapshot is being taken of %s, and its hook has not ended in time.",
+			 target);
 }
 
 void quiesce_go_on(struct image *image)

@@ -18,12 +18,12 @@ int quiesce_watch(struct image *image, const char *hook, const char *target,
 
 /*
  * Before the I/O of @image is held, which would hold up a hook that freezes: no snapshot begins any
- * more, what has begun gets a moment to end, and is undone then. False when that has not ended
- * until @deadline (CLOCK_MONOTONIC), or somebody made @cancel other than 0. Any thread but a
- * queue's.
+ * more, what has begun gets a moment to end, and is undone then. 0; or -ETIMEDOUT with a sentence,
+ * in which it is @target, when that has not ended until @deadline (CLOCK_MONOTONIC), or somebody
+ * made @cancel other than 0. Any thread but a queue's.
  */
-bool quiesce_end(struct image *image, const struct timespec *deadline,
-		 const atomic_uint *cancel) warn_unused;
+int quiesce_end(struct image *image, const char *target, const struct timespec *deadline,
+		const atomic_uint *cancel, struct error *err) warn_unused;
 
 /* It goes on as it was before quiesce_end(). */
 void quiesce_go_on(struct image *image);
