@@ -53,6 +53,7 @@ struct daemon_export {
 	unsigned closing;		/* images that it had and that are being closed */
 	atomic_bool cut_off;		/* its client is; set on any thread */
 	char former[EXPORT_FORMER_MAX]; /* the client that was, see image/fence.h; "": none */
+	bool former_held;		/* it had the lock to the end */
 	atomic_uint forcing;		/* it ends by force: whoever works on it gives way */
 	char reason[ERROR_TEXT_MAX];	/* why it is blocked */
 	bool force;			/* of its end */

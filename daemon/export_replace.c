@@ -25,7 +25,7 @@ void export_reopen_request(const struct daemon_export *export, struct map_reques
 	ret->read_only = export->read_only;
 	ret->identity = export->opened.image->identity;
 	ret->former_client = *export->former ? export->former : NULL;
-	ret->former_held = *export->former && export->exclusive;
+	ret->former_held = export->former_held;
 }
 
 static void attach(struct daemon_export *export, const struct opened *opened)
@@ -38,6 +38,7 @@ static void attach(struct daemon_export *export, const struct opened *opened)
 	export->opened.client = opened->client;
 	export->opened.rbd = opened->rbd;
 	*export->former = '\0';
+	export->former_held = false;
 	atomic_store(&export->cut_off, false);
 	gate_resume(export->gate, opened->image);
 }
@@ -54,6 +55,7 @@ int export_reopen(struct daemon_export *export, struct opener_tries *tries,
 	request.timeout = deadline_left(deadline);
 	r = opener_reopen(clients, &request, tries, &opened, err);
 	if (r == 0 && (export->exclusive || *export->former)) {
+		export->former_held = false; /* from here on others may be in its place */
 		r = opener_take_lock(&opened, &request, err);
 		if (r < 0)
 			opener_close(clients, &opened);
@@ -164,9 +166,11 @@ static void leave_client(struct daemon_export *export)
 	old.image = gate_take_inner(export->gate);
 	if (old.image->info.volatile_cache)
 		atomic_fetch_add(&export->opened.image->lost, 1);
-	if (!export->read_only)
+	if (!export->read_only) {
 		snprintf(export->former, sizeof(export->former), "%s",
 			 rbd_client_address(pooled_client_rbd(old.client)));
+		export->former_held = export->exclusive;
+	}
 	client_pool_retire(export->exports->clients, old.client);
 	export->opened.client = NULL;
 	export->opened.rbd = NULL;
