@@ -575,7 +575,7 @@ int rbd_image_open_bounded(struct rbd_client *client, const struct rbd_image_spe
 
 	if (!job)
 		return error_set(err, -ENOMEM, "Out of memory.");
-	job->patience = deadline_in(timeout - 1);
+	job->patience = deadline_in(timeout > 0 ? timeout - 1 : 0);
 	r = bounded_run(&job->bounded, timeout);
 	if (r == -ETIMEDOUT || r == -EALREADY)
 		return explain_late(spec->image, timeout, r, err);
