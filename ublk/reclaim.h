@@ -23,6 +23,7 @@ struct ublk_reclaim {
 /*
  * Gives every queue that has no owner one that is dead, from which START_USER_RECOVERY takes it;
  * the others are as they were. The device must wait for a server, so that no I/O comes. 0 or a
- * negative errno. Any thread but a queue's; blocks for a moment.
+ * negative errno. Any thread but a queue's; blocks for a moment: the kernel cancels what an ended
+ * task has fetched (since 6.7; before, a queue without an owner blocks it for good).
  */
 int ublk_reclaim(const struct ublk_reclaim *reclaim) warn_unused;
