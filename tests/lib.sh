@@ -225,6 +225,15 @@ make_certificates() { # DIRECTORY
 
 # ---- guest
 
+# Whether Debian's newest kernel can be had; sets `no_kernel` to the reason where its archive cannot
+# be reached, or has none. Whatever else is wrong shows when a guest asks for it.
+newest_kernel() {
+	run "$lab/guest-kernel" backports
+	no_kernel=${output#guest-kernel: }
+	no_kernel=${no_kernel%%$'\n'*}
+	((status != 3))
+}
+
 # Run a command under a kernel with ublk, with the cluster in reach. Takes options of `guest`. The
 # command may use `on_host` meanwhile.
 in_guest() {

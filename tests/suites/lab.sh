@@ -104,6 +104,14 @@ check "all else is not" test ! -e /etc/urbd-lab-scratch
 # shellcheck disable=SC2016  # for the guest's shell
 check "6.1 boots, has nbd and no ublk" "$guest" --kernel 6.1 -- \
 	bash -c '[[ $(uname -r) = 6.1.* && -b /dev/nbd0 && ! -e /dev/ublk-control ]]'
+if newest_kernel; then
+	# shellcheck disable=SC2016  # for the guest's shell
+	check "Debian's newest boots, has ublk and nbd" "$guest" --kernel backports -- \
+		bash -c '[[ $(uname -r) != 6.1* && -c /dev/ublk-control && -b /dev/nbd15 && -b /dev/loop0 ]]'
+else
+	skip "Debian's newest kernel boots" "$no_kernel"
+fi
+check_code 2 "a kernel that is not there is refused" "$guest" --kernel 2.6 -- true
 check "modules are left to modprobe where asked" "$guest" --no-modules -- \
 	bash -c '[[ ! -e /dev/nbd0 ]] && modprobe nbd && [[ -b /dev/nbd0 ]]'
 check_code 124 "the time limit holds" "$guest" --timeout 2 -- sleep 1000
