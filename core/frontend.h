@@ -109,7 +109,10 @@ struct frontend_ops {
 	 */
 	void (*trim)(struct frontend *frontend);
 
-	/* The image's size changed to @size bytes. -EOPNOTSUPP where the kernel cannot follow. */
+	/*
+	 * The image's size changed to @size bytes. -EOPNOTSUPP where the kernel cannot follow. A
+	 * device that is started and not being stopped.
+	 */
 	int (*resize)(struct frontend *frontend, uint64_t size, struct error *err);
 
 	/* For devices that a server made which has died. */

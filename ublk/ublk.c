@@ -630,6 +630,11 @@ static void trim(struct frontend *frontend)
 		ublk_hw_queue_trim(ublk->hw_queues[i]);
 }
 
+/*
+ * The kernel checks nothing: without a block device, before START_DEV or after STOP_DEV, it crashes
+ * unless it has a fix of Linux 7.0. It waits for no request either. Those that are on their way to
+ * what a smaller image has no more are refused by the image.
+ */
 static int resize(struct frontend *frontend, uint64_t size, struct error *err)
 {
 	struct ublk *ublk = ublk_of(frontend);
