@@ -13,4 +13,4 @@ newest() { # SCRIPT WORD...
 newest ublk data geometry resize force stop_under_load partition_scan_fails
 start_cluster
 newest rbd - ublk data_arrives growth_is_seen shrinkage_is_seen auto_chooses
-newest recovery drained_and_resumed resized_while_unserved_under_ublk a_removed_image_fails_under_ublk
+newest recovery killed_within_a_recovery drained_and_resumed resized_while_unserved_under_ublk a_removed_image_fails_under_ublk

@@ -1,6 +1,6 @@
 #!/bin/bash
 # about: nothing is lost when urbdd dies or is upgraded: fio and a file system across kill -9 and stops
-# limit: 2400
+# limit: 3300
 . "$(dirname "$0")/../lib.sh"
 
 export URBD_SOCKET=$TEST_DIR/ctl
@@ -42,5 +42,5 @@ wait $daemon || code=$?
 check_equal "the daemon ends" $code 0
 
 start_cluster
-in_guest --timeout 2300 --mem 2048 --env MAP_ROUNDS --env MAP_SEED bash tests/suites/guest/recovery "$@" ||
+in_guest --timeout 3200 --mem 2048 --env MAP_ROUNDS --env MAP_SEED bash tests/suites/guest/recovery "$@" ||
 	not_ok "the guest ends well" "exit $?"
