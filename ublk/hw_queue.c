@@ -303,6 +303,9 @@ static void submit_untrusted(struct queue *queue)
 }
 
 /*
+ * All in one system call, which death does not break into: nobody could help a queue of which some
+ * tags are fetched, see reclaim.h. They fill an empty ring at most (FRONTEND_DEPTH_MAX).
+ *
  * A fetch that is accepted completes only with an I/O, a refused one at once. The ring takes its
  * entries in order, so when the no-op behind them completes every refusal has been seen.
  */
@@ -311,14 +314,15 @@ static int fetch_all(void *data)
 	struct hw_queue *hwq = data;
 	struct io_uring_sqe *sqe;
 
+	queue_submit(hwq->config.home);
 	count(&hwq->live, (int)hwq->config.depth);
 	for (unsigned i = 0; i < hwq->config.depth; i++)
 		tag_issue(&hwq->tags[i], hwq->fetch_opcode, -1);
+	submit_untrusted(hwq->config.home);
 	sqe = queue_get_sqe(hwq->config.home);
 	io_uring_prep_nop(sqe);
 	hwq->fence_op.complete = fence_passed;
 	queue_sqe_bind(sqe, &hwq->fence_op);
-	submit_untrusted(hwq->config.home);
 	return 0;
 }
 

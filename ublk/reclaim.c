@@ -43,7 +43,7 @@ static int fetch_queue(struct io_uring *ring, const struct ublk_reclaim *reclaim
 	}
 	r = io_uring_submit(ring);
 	io_uring_cq_advance(ring, io_uring_cq_ready(ring));
-	return MIN(r, 0);
+	return r < 0 ? r : io_uring_sq_ready(ring) > 0 ? -EAGAIN : 0;
 }
 
 static int fetch_all(const struct ublk_reclaim *reclaim)

@@ -2,7 +2,8 @@
  * Queues that a recovery which was cut off has left without an owner.
  *
  * START_USER_RECOVERY takes each hardware queue from the server that died; the next one owns it
- * with the last tag that it fetches. Before Linux 6.15 the command counts on an owner of every
+ * with the last tag that it fetches. Before Linux 6.15 (UBLK_F_QUIESCE, by which it is told, came a
+ * version later; there this does no harm) the command counts on an owner of every
  * queue: a device of which no queue has one is refused for good (-EINVAL), and where only some have
  * none the driver follows a null pointer (ublk_ctrl_start_recovery(), ublk_queue_reinit()). Who
  * dies between that command and its last fetch, or gives up there, would leave a device that nobody

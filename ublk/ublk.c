@@ -304,6 +304,9 @@ static int check_recoverable(const struct ublk *ublk, const struct ublksrv_ctrl_
 {
 	if (info->ublksrv_flags != ublk->base.config.owner)
 		return error_set(err, -ESTALE, "somebody else has made %s", ublk->base.device);
+	if (ublk_is_served(info))
+		return error_set(err, -EBUSY, "process %d serves %s", info->ublksrv_pid,
+				 ublk->base.device);
 	if (!(info->flags & UBLK_F_USER_RECOVERY))
 		return error_set(err, -ESTALE, "%s was made without recovery", ublk->base.device);
 	if (info->max_io_buf_bytes > FRONTEND_MAX_IO ||
@@ -338,46 +341,59 @@ static int reclaim_queues(struct ublk *ublk, struct error *err)
 	if (ublk->offer.features & UBLK_F_QUIESCE) /* a kernel that does it itself */
 		return 0;
 	r = open_char_device(ublk, err);
-	if (r < 0)
-		return r;
 	reclaim.char_fd = ublk->char_fd;
-	r = ublk_reclaim(&reclaim);
+	if (r == 0 && (r = ublk_reclaim(&reclaim)) < 0)
+		error_set(err, r, "cannot prepare %s to be taken back: %s", ublk->base.device,
+			  errno_text(r));
 	close_char_device(ublk);
-	return r < 0 ? error_set(err, r, "cannot prepare %s to be taken back: %s",
-				 ublk->base.device, errno_text(r))
-		     : 0;
+	return r;
 }
 
-static int begin_recovery(struct ublk *ublk, struct error *err)
+static int prepare_recovery(struct ublk *ublk, struct error *err)
+{
+	struct ublksrv_ctrl_dev_info info;
+	int r = get_info(ublk, &info, err);
+
+	if (r == 0 && info.state == UBLK_S_DEV_LIVE)
+		r = error_set(err, -EBUSY, "the last server of %s has not gone yet",
+			      ublk->base.device);
+	return r < 0 ? r : reclaim_queues(ublk, err);
+}
+
+static int start_recovery(struct ublk *ublk, struct error *err)
 {
 	struct ublk_control start = command(ublk, UBLK_U_CMD_START_USER_RECOVERY);
-	int r = reclaim_queues(ublk, err);
 
-	return r < 0 ? r : ublk_control_check(&start, err);
+	return ublk_control_check(&start, err);
 }
 
 /* -EBUSY as long as the kernel has not put away what the dead server had open. */
-static int begin_recovery_in_time(struct ublk *ublk, struct error *err)
+static int when_free(struct ublk *ublk, int (*step)(struct ublk *ublk, struct error *err),
+		     struct error *err)
 {
 	struct timespec deadline = deadline_in(ublk->base.config.deadline);
-	struct ublksrv_ctrl_dev_info info;
 	unsigned pause = 1;
 	int r;
 
-	while ((r = begin_recovery(ublk, err)) == -EBUSY && !deadline_passed(&deadline)) {
-		if (get_info(ublk, &info, err) == 0 && ublk_is_served(&info))
-			return error_set(err, -EBUSY, "process %d serves %s", info.ublksrv_pid,
-					 ublk->base.device);
+	while ((r = step(ublk, err)) == -EBUSY && !deadline_passed(&deadline)) {
 		pause_ms(pause);
 		pause = MIN(pause * 2, PAUSE_MAX_MS);
 	}
 	return MIN(r, 0);
 }
 
+/* Whoever takes the image's lock next may count on the device. */
+static int reserve_device(struct ublk *ublk, struct error *err)
+{
+	int r = find_device(ublk, err);
+
+	return r < 0 ? r : when_free(ublk, prepare_recovery, err);
+}
+
 /* Only now, as close to end_recovery() as can be: who dies in between leaves work. */
 static int take_back(struct ublk *ublk, struct error *err)
 {
-	int r = begin_recovery_in_time(ublk, err);
+	int r = when_free(ublk, start_recovery, err);
 
 	return r < 0 ? r : open_queues(ublk, err);
 }
@@ -397,7 +413,7 @@ static int create(const struct frontend_config *config, struct frontend **ret, s
 		return error_set(err, -ENOMEM, "out of memory");
 	r = ublk_probe_offer(config->deadline, &ublk->offer, err);
 	if (r == 0)
-		r = config->take_back ? find_device(ublk, err) : add_device(ublk, err);
+		r = config->take_back ? reserve_device(ublk, err) : add_device(ublk, err);
 	if (r == 0 && !config->take_back)
 		r = open_queues(ublk, err);
 	if (r < 0) {
@@ -434,6 +450,9 @@ static int offer_tags(struct ublk *ublk, struct error *err)
 				"%s (%s)",
 				i, ublk->base.device, errno_text(r), errno_name(r));
 	}
+	if (sum(ublk, ublk_hw_queue_live) < ublk->nr_hw_queues * ublk->base.config.depth)
+		return error_set(err, -EAGAIN, "the kernel has given requests of %s back",
+				 ublk->base.device);
 	return 0;
 }
 
