@@ -312,9 +312,9 @@ static int judge_take(struct rbd_image *rbd, const struct take_job *job, struct 
 		return error_set(err, -EBUSY,
 				 "Another client holds its exclusive lock and keeps it ('rbd lock "
 				 "ls' shows which). Let it go there first.");
-	if (job->result < 0 && job->for_good)
-		return error_set(err, job->result, "Cannot take its exclusive lock: %s.",
-				 errno_text(job->result));
+	if (job->result < 0 && job->for_good) /* who locks it by hand has not taken it */
+		return error_set(err, job->result == -EBUSY ? -EAGAIN : job->result,
+				 "Cannot take its exclusive lock: %s.", errno_text(job->result));
 	return job->result < 0;
 }
 
