@@ -1,6 +1,6 @@
 #!/bin/bash
 # about: the newest kernel that Debian has: ublk devices that are resized, mounted, drained or unserved
-# limit: 900
+# limit: 1200
 . "$(dirname "$0")/../lib.sh"
 
 newest_kernel || skip_all "$no_kernel"
