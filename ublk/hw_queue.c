@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "ublk/abi.h"
+#include "ublk/io_command.h"
 #include "ublk/translate.h"
 
 struct tag {
@@ -67,16 +68,14 @@ static void tag_issue(struct tag *tag, unsigned opcode, int32_t result)
 {
 	const struct hw_queue *hwq = tag->hwq;
 	struct io_uring_sqe *sqe = queue_get_sqe(hwq->config.home);
-	struct ublksrv_io_cmd *cmd = (struct ublksrv_io_cmd *)sqe->cmd;
+	const struct ublksrv_io_cmd cmd = {
+		.q_id = (uint16_t)hwq->config.index,
+		.tag = tag->index,
+		.result = result,
+		.addr = (uintptr_t)(hwq->failing ? hwq->sink : tag->buffer),
+	};
 
-	memset(sqe, 0, sizeof(*sqe));
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = hwq->config.char_fd;
-	sqe->cmd_op = opcode;
-	cmd->q_id = (uint16_t)hwq->config.index;
-	cmd->tag = tag->index;
-	cmd->result = result;
-	cmd->addr = (uintptr_t)(hwq->failing ? hwq->sink : tag->buffer);
+	ublk_prepare_io(sqe, hwq->config.char_fd, opcode, &cmd);
 	queue_sqe_bind(sqe, &tag->op);
 }
 

@@ -4,10 +4,10 @@
 #include <liburing.h>
 #include <pthread.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "core/ring-order.h"
 #include "ublk/abi.h"
+#include "ublk/io_command.h"
 
 /* The driver wants an address with each tag. Nothing comes, so nothing is put there. */
 static char nowhere[4096];
@@ -15,15 +15,14 @@ static char nowhere[4096];
 static void prepare_fetch(struct io_uring_sqe *sqe, const struct ublk_reclaim *reclaim,
 			  unsigned index, unsigned tag)
 {
-	struct ublksrv_io_cmd *cmd = (struct ublksrv_io_cmd *)sqe->cmd;
+	const struct ublksrv_io_cmd cmd = {
+		.q_id = (uint16_t)index,
+		.tag = (uint16_t)tag,
+		.addr = (uintptr_t)nowhere,
+	};
 
-	memset(sqe, 0, sizeof(*sqe));
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = reclaim->char_fd;
-	sqe->cmd_op = ublk_opcode(UBLK_U_IO_FETCH_REQ, reclaim->ioctl_encode);
-	cmd->q_id = (uint16_t)index;
-	cmd->tag = (uint16_t)tag;
-	cmd->addr = (uintptr_t)nowhere;
+	ublk_prepare_io(sqe, reclaim->char_fd,
+			ublk_opcode(UBLK_U_IO_FETCH_REQ, reclaim->ioctl_encode), &cmd);
 }
 
 /*

@@ -18,6 +18,7 @@
 #include "common/deadline.h"
 #include "ublk/abi.h"
 #include "ublk/control.h"
+#include "ublk/io_command.h"
 
 static char buffer[1 << 20];
 
@@ -40,18 +41,15 @@ static int start_recovery(unsigned number)
 static void fetch(struct io_uring *ring, int fd, unsigned queue, unsigned tag)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
-	struct ublksrv_io_cmd *cmd;
+	const struct ublksrv_io_cmd cmd = {
+		.q_id = (uint16_t)queue,
+		.tag = (uint16_t)tag,
+		.addr = (uintptr_t)buffer,
+	};
 
 	if (!sqe)
 		exit(1);
-	memset(sqe, 0, sizeof(*sqe));
-	cmd = (struct ublksrv_io_cmd *)sqe->cmd;
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = fd;
-	sqe->cmd_op = UBLK_U_IO_FETCH_REQ;
-	cmd->q_id = (uint16_t)queue;
-	cmd->tag = (uint16_t)tag;
-	cmd->addr = (uintptr_t)buffer;
+	ublk_prepare_io(sqe, fd, UBLK_U_IO_FETCH_REQ, &cmd);
 }
 
 /* 0, or 1 when the kernel refuses one: those that it takes do not complete. */
