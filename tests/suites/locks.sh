@@ -290,23 +290,26 @@ begin_write() { # DAEMON BYTE
 	writer=$!
 }
 
+# The client of `a` is cut off when `b` has its image, too, and is asked to write: BYTE is what waits then.
+shared_and_cut_off() { # NAME BYTE
+	local first
+	first=$(watchers plain)
+	exports "$1" b plain --lock none
+	cut_off "${first##* }"
+	begin_write a "$2"
+}
+
 # Who watches may be dead, or an earlier try of ours that is not closed yet: it gets some time.
 test_successor() {
-	local writer first
+	local writer
 	exports "one writes" a plain
 	check "to an image without a lock" writes a 1
-	first=$(watchers plain)
-	exports "another one shares it" b plain --lock none
-	cut_off "${first##* }"
-	begin_write a 2
+	shared_and_cut_off "another one shares it" 2
 	check "the first one waits for the other, and says so" eventually 60 is_because a '^blocked: .*has it open for writing'
 	unexports b rbd/plain
 	ends_well "and goes on when that is gone" $writer "$TEST_DIR/write"
 	check "what it wrote is there" reads a 2
-	first=$(watchers plain)
-	exports "another one shares it again" b plain --lock none
-	cut_off "${first##* }"
-	begin_write a 3
+	shared_and_cut_off "another one shares it again" 3
 	check "and stays: then the first one has failed" eventually 120 is_because a '^failed: .*has it open for writing.*must not follow'
 	if wait $writer; then not_ok "what it had not written fails"; else ok "what it had not written fails"; fi
 	check "what was there stands" reads b 2
