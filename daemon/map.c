@@ -362,12 +362,13 @@ int device_start(struct device *device, const struct map_request *request,
 		r = create_frontend(device, request, deadline, err);
 	if (r == 0)
 		r = device_take_lock(device, request, err);
+	/* Before the start, after which a device that is taken back must not be taken apart. */
+	if (r == 0)
+		r = quiesce_watch(device->opened.image, request->quiesce_hook, device->path, err);
 	if (r < 0)
 		return r;
 	device->frontend->config.deadline = deadline_left(deadline);
 	r = device->frontend->ops->start(device->frontend, err);
-	if (r == 0)
-		r = quiesce_watch(device->opened.image, request->quiesce_hook, device->path, err);
 	/* What is done to the device later starts anew. */
 	device->frontend->config.deadline = request->timeout;
 	return r;
