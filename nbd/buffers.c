@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/request-memory.h"
 #include "nbd/session-internal.h"
 
 _Static_assert(NBD_BUDGET_SURE >= NBD_PAYLOAD_MIN, "one ordinary request must always find room");
@@ -52,14 +53,10 @@ static void come(struct nbd_budget_member *member)
 int buffers_map(struct nbd_session *session)
 {
 	size_t size = (size_t)session->config.depth * NBD_PAYLOAD_MIN + NBD_PAYLOAD_DEFAULT;
-	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (at == MAP_FAILED)
+	session->buffers = request_memory_map(size);
+	if (!session->buffers)
 		return -errno;
-	if (session->config.budget)
-		madvise(at, size, MADV_NOHUGEPAGE); /* a touch is to cost one page */
-	session->buffers = at;
 	session->buffers_size = size;
 	session->large.at = session->buffers + size - NBD_PAYLOAD_DEFAULT;
 	session->member.give_back = give_back_idle;

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/request-memory.h"
 #include "ublk/abi.h"
 #include "ublk/io_command.h"
 #include "ublk/translate.h"
@@ -194,20 +195,12 @@ static int map_descs(struct hw_queue *hwq)
 	return 0;
 }
 
-/* A huge page would make a first 4 KiB I/O cost 2 MiB; core dumps have no use for users' data. */
 static int map_buffers(struct hw_queue *hwq)
 {
-	void *p;
-
 	hwq->buffers_size = (hwq->config.depth + 1ul) * FRONTEND_MAX_IO;
-	p = mmap(NULL, hwq->buffers_size, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
+	hwq->buffers = request_memory_map(hwq->buffers_size);
+	if (!hwq->buffers)
 		return -errno;
-	madvise(p, hwq->buffers_size, MADV_NOHUGEPAGE);
-	madvise(p, hwq->buffers_size, MADV_DONTDUMP);
-	madvise(p, hwq->buffers_size, MADV_DONTFORK);
-	hwq->buffers = p;
 	hwq->sink = hwq->buffers + (size_t)hwq->config.depth * FRONTEND_MAX_IO;
 	return 0;
 }
