@@ -17,6 +17,7 @@
 #include "nbd/connection.h"
 #include "nbd/netlink.h"
 #include "nbd/protocol.h"
+#include "nbd/socket.h"
 #include "nbd/sysfs.h"
 
 /* The driver's own depth of a hardware queue. */
@@ -203,6 +204,8 @@ static int open_link(struct nbd_kernel *kernel, unsigned index, int *ret)
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
+	nbd_socket_prepare(pair[0]);
+	nbd_socket_prepare(pair[1]);
 	connection.fd = pair[0];
 	r = nbd_connection_create(&connection, &opened);
 	if (r < 0) {

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +15,7 @@
 #include "nbd/budget.h"
 #include "nbd/connection.h"
 #include "nbd/protocol.h"
+#include "nbd/socket.h"
 #include "nbd/tls.h"
 
 /* Pause before the next accept where the system has no descriptor or memory left. */
@@ -265,15 +264,6 @@ static int add_client(struct listener *listener, int fd)
 	return r;
 }
 
-static void set_options(int fd)
-{
-	int on = 1;
-
-	/* No use on a unix socket, and no harm. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-}
-
 static void arm_accept(struct listener *listener)
 {
 	struct io_uring_sqe *sqe = queue_get_sqe(listener->server->queues[0]);
@@ -318,7 +308,7 @@ static void accepted(struct ring_op *op, int result, uint32_t flags)
 	bool failed = result < 0 && result != -ETIME && result != -ECONNABORTED;
 
 	if (result >= 0) {
-		set_options(result);
+		nbd_socket_prepare(result);
 		if (add_client(listener, result) < 0)
 			close(result);
 	}
