@@ -7,11 +7,14 @@
  *     --block BYTES, --depth N     of each request, requests in flight (4096, 1)
  *     --seconds N, --requests N    when it ends (4 seconds, no number)
  *     --fsync                      a flush after each write
+ *     --socket                     each request is asked for by a client, and answered to it
  *
  * A bare loop of callbacks: librbd's completion of a request starts the next one, on librbd's own
  * thread. The client is made as urbdd makes it, so the settings of librados and librbd are the
- * same. Prints one JSON object: requests, seconds, CPU seconds of the process meanwhile, and
- * latencies in ns (at most an eighth too high). Exit: 0, or 1 after any failure.
+ * same. With --socket it is the least that a server can be: one thread receives requests of a
+ * client (feeder.h), and librbd's own sends the replies. Prints one JSON object: requests, seconds,
+ * CPU seconds of the process meanwhile, and latencies in ns (at most an eighth too high). Exit: 0,
+ * or 1 after any failure.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -31,6 +34,7 @@
 #include "core/histogram.h"
 #include "image/client-rados.h"
 #include "image/client.h"
+#include "tests/bench/feeder.h"
 
 #define DEPTH_MAX     1024
 #define BLOCK_MAX     (16u << 20)
@@ -51,13 +55,14 @@ static struct {
 	char *pool, *image;
 	unsigned block, depth, seconds, requests;
 	unsigned read_percent;
-	bool random, flush;
+	bool random, flush, socket;
 } settings = { .user = "admin", .block = 4096, .depth = 1, .seconds = 4, .read_percent = 100 };
 
 static rbd_image_t image;
 static uint64_t blocks; /* of the image */
 static struct slot *slots;
 static atomic_uint_fast64_t next_block; /* where it goes in sequence */
+static struct feeder feeder;
 static atomic_bool stopping;
 static atomic_uint ended_requests;
 static atomic_int failure; /* the first negative errno */
@@ -125,6 +130,24 @@ static bool is_enough(void)
 
 static void start_request(struct slot *slot);
 
+/* The client asks for the next one when it has the answer. */
+static void answer(struct slot *slot)
+{
+	int r = feeder_reply(&feeder, (unsigned)(slot - slots), slot->buffer);
+
+	if (r < 0)
+		end_slot(r);
+}
+
+static void asked(unsigned tag, const uint8_t *payload)
+{
+	struct slot *slot = &slots[tag];
+
+	if (feeder.writes)
+		memcpy(slot->buffer, payload, settings.block);
+	start_request(slot);
+}
+
 /* A write that is to be flushed counts when the flush is done. */
 static void completed(rbd_completion_t completion, void *data)
 {
@@ -145,7 +168,10 @@ static void completed(rbd_completion_t completion, void *data)
 			return;
 		}
 	}
-	start_request(slot);
+	if (settings.socket && !slot->flushing)
+		answer(slot);
+	else
+		start_request(slot);
 }
 
 static void start_request(struct slot *slot)
@@ -166,6 +192,19 @@ static void start_request(struct slot *slot)
 	}
 }
 
+static void make_feeder(void)
+{
+	int r;
+
+	feeder = (struct feeder){ .depth = settings.depth,
+				  .block = settings.block,
+				  .writes = settings.read_percent == 0,
+				  .request = asked };
+	r = feeder_fork(&feeder);
+	if (r < 0)
+		die("the client", r);
+}
+
 static void make_slots(void)
 {
 	slots = calloc(settings.depth, sizeof(*slots));
@@ -180,11 +219,24 @@ static void make_slots(void)
 	}
 }
 
+static void begin_all(void)
+{
+	int r;
+
+	if (settings.socket) {
+		r = feeder_begin(&feeder);
+		if (r < 0)
+			die("the client", r);
+		return;
+	}
+	for (unsigned i = 0; i < settings.depth; i++)
+		start_request(&slots[i]);
+}
+
 static void run_loop(void)
 {
 	sem_init(&ended, 0, 0);
-	for (unsigned i = 0; i < settings.depth; i++)
-		start_request(&slots[i]);
+	begin_all();
 	if (!settings.requests)
 		sleep(settings.seconds);
 	atomic_store(&stopping, true);
@@ -306,11 +358,17 @@ static void set_pattern(const char *text)
 static void read_options(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "image", 1, NULL, 'i' },    { "conf", 1, NULL, 'c' },
-		{ "id", 1, NULL, 'u' },	      { "rw", 1, NULL, 'r' },
-		{ "block", 1, NULL, 'b' },    { "depth", 1, NULL, 'd' },
-		{ "seconds", 1, NULL, 's' },  { "fsync", 0, NULL, 'f' },
-		{ "requests", 1, NULL, 'n' }, { 0 },
+		{ "image", 1, NULL, 'i' },
+		{ "conf", 1, NULL, 'c' },
+		{ "id", 1, NULL, 'u' },
+		{ "rw", 1, NULL, 'r' },
+		{ "block", 1, NULL, 'b' },
+		{ "depth", 1, NULL, 'd' },
+		{ "seconds", 1, NULL, 's' },
+		{ "fsync", 0, NULL, 'f' },
+		{ "requests", 1, NULL, 'n' },
+		{ "socket", 0, NULL, 'S' },
+		{ 0 },
 	};
 	int option;
 
@@ -333,11 +391,15 @@ static void read_options(int argc, char **argv)
 			settings.requests = number("--requests", optarg, UINT_MAX);
 		else if (option == 'f')
 			settings.flush = true;
+		else if (option == 'S')
+			settings.socket = true;
 		else
 			usage("option");
 	}
 	if (!settings.image || optind < argc)
 		usage("arguments");
+	if (settings.socket && settings.read_percent % 100 != 0)
+		usage("--rw: with --socket it is all reads or all writes");
 }
 
 int main(int argc, char **argv)
@@ -346,11 +408,15 @@ int main(int argc, char **argv)
 	rados_ioctx_t ioctx;
 
 	read_options(argc, argv);
+	if (settings.socket)
+		make_feeder();
 	clock_start();
 	client = connect_client();
 	ioctx = open_image(client);
 	make_slots();
 	measure();
+	if (settings.socket)
+		feeder_end(&feeder);
 	rbd_close(image);
 	rados_ioctx_destroy(ioctx);
 	rbd_client_unref(client);

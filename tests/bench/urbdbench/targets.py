@@ -177,6 +177,7 @@ class FioRbd(Target):
 class LibrbdLoop(Target):
     """librbd without fio, with urbdd's settings: one image and one client only."""
     name, group, client_serves = "librbd-loop", "sockets-rbd", True
+    options = ()
 
     def can(self, workload):
         return workload.jobs == 1 and workload.images == 1
@@ -186,11 +187,19 @@ class LibrbdLoop(Target):
         command = [f"{self.setup.build}/tests/bench/librbd-loop", "--image", self.image_path(0),
                    "--conf", cluster.ceph_conf, "--id", cluster.client, "--rw", workload.pattern,
                    "--block", str(workload.block), "--depth", str(workload.depth),
-                   "--seconds", str(self.setup.seconds)] + (["--fsync"] if workload.fsync else [])
+                   "--seconds", str(self.setup.seconds), *self.options] + (["--fsync"] if workload.fsync else [])
         result = json.loads(call(command))
         for name, key in (("p50", "p50_ns"), ("p99", "p99_ns"), ("p99.9", "p999_ns")):
             result[name] = result.pop(key) / 1000
         return result
+
+
+class LibrbdSocket(LibrbdLoop):
+    """The same behind a socket, for a client of its own: the least that a server can be."""
+    name, options = "librbd-socket", ("--socket",)
+
+    def can(self, workload):
+        return super().can(workload) and workload.pattern in ("randread", "randwrite") and not workload.fsync
 
 
 class Urbd(Target):
@@ -366,7 +375,7 @@ class LibrbdLoopHere(LibrbdLoop):
     name, group = "librbd-loop-here", "devices-rbd"
 
 
-EXPORTS = [UrbdNull, NbdkitNull, QemuNull, UrbdRbd, QemuRbd, FioRbd, LibrbdLoop]
+EXPORTS = [UrbdNull, NbdkitNull, QemuNull, UrbdRbd, QemuRbd, FioRbd, LibrbdLoop, LibrbdSocket]
 DEVICES = [UrbdUblkNull, UrbdNbdNull, NbdkitKernel, NullBlk, UrbdUblkRbd, UrbdNbdRbd, Krbd, RbdNbd,
            FioRbdHere, LibrbdLoopHere]
 ALL = {target.name: target for target in EXPORTS + DEVICES}
