@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 
+#include "common/cleanup.h"
 #include "core/image.h"
 #include "daemon/devices.h"
 #include "daemon/exports.h"
@@ -43,7 +44,6 @@ static const char *name_part(const struct stat_source *source, const char *name)
 	return json_string_value(json_object_get(source->names, name));
 }
 
-/* With the opening brace. */
 static void print_labels(const struct stat_source *source, FILE *out)
 {
 	const struct image_names names = {
@@ -57,26 +57,42 @@ static void print_labels(const struct stat_source *source, FILE *out)
 
 	image_names_format(&names, spec, sizeof(spec));
 	if (source->device) {
-		print_label("{device", source->device, out);
+		print_label("device", source->device, out);
 	} else {
-		print_label("{export", source->export, out);
+		print_label("export", source->export, out);
 		print_label(",listen", source->listen, out);
 	}
 	print_label(",image", spec, out);
 }
 
+/* What the labels of @source look like, for the many lines that bear them. malloc'ed, or NULL. */
+static char *labels_of(const struct stat_source *source)
+{
+	char *labels = NULL;
+	size_t length;
+	FILE *out = open_memstream(&labels, &length);
+
+	if (!out)
+		return NULL;
+	print_labels(source, out);
+	if (fclose(out) == 0)
+		return labels;
+	free(labels);
+	return NULL;
+}
+
 struct line {
 	FILE *out;
 	const char *metric;
-	const struct stat_source *source;
+	const char *labels; /* of the device or export */
 	enum request_op op;
 };
 
+/* Up to where the closing brace or another label stands. */
 static void print_head(const struct line *line, const char *suffix)
 {
-	fprintf(line->out, "%s%s", line->metric, suffix);
-	print_labels(line->source, line->out);
-	fprintf(line->out, ",op=\"%s\"", request_op_name(line->op));
+	fprintf(line->out, "%s%s{%s,op=\"%s\"", line->metric, suffix, line->labels,
+		request_op_name(line->op));
 }
 
 static void print_number(const struct line *line, uint64_t value)
@@ -146,27 +162,34 @@ struct walk {
 
 static void print_in_flight(const struct stat_source *source, FILE *out)
 {
-	fputs("urbd_requests_in_flight", out);
+	fputs("urbd_requests_in_flight{", out);
 	print_labels(source, out);
 	fprintf(out, "} %u\n", atomic_load(&source->image->in_flight));
 }
 
-static void print_source(const struct stat_source *source, void *data)
+/* Of each kind of request. */
+static void print_ops(const struct stat_source *source, const struct walk *walk)
 {
-	const struct walk *walk = data;
+	cleanup_free char *labels = labels_of(source);
 	struct op_figures figures;
 
-	if (!walk->metric) {
-		print_in_flight(source, walk->out);
-		return;
-	}
-	for (unsigned op = 0; op < REQUEST_OPS && source->image->figures; op++) {
-		const struct line line = { walk->out, walk->metric->name, source, op };
+	for (unsigned op = 0; op < REQUEST_OPS && labels; op++) {
+		const struct line line = { walk->out, walk->metric->name, labels, op };
 
 		figures_read(source->image->figures, op, &figures);
 		if (figures.parts[FIGURES_LATENCY].count > 0)
 			walk->metric->print(&line, &figures);
 	}
+}
+
+static void print_source(const struct stat_source *source, void *data)
+{
+	const struct walk *walk = data;
+
+	if (!walk->metric)
+		print_in_flight(source, walk->out);
+	else if (source->image->figures)
+		print_ops(source, walk);
 }
 
 static void print_metric(struct devices *devices, struct exports *exports, const char *name,
@@ -189,7 +212,7 @@ static void print_row_labels(json_t *row, const char *metric, FILE *out)
 		.names = row,
 	};
 
-	fputs(metric, out);
+	fprintf(out, "%s{", metric);
 	print_labels(&source, out);
 }
 
@@ -201,8 +224,8 @@ static void print_gauge_head(const char *name, const char *help, FILE *out)
 static void print_build(FILE *out)
 {
 	print_gauge_head("urbd_build_info", "1: the version of urbdd.", out);
-	fputs("urbd_build_info", out);
-	print_label("{version", URBD_VERSION, out);
+	fputs("urbd_build_info{", out);
+	print_label("version", URBD_VERSION, out);
 	fputs("} 1\n", out);
 }
 
