@@ -13,9 +13,14 @@
 #include "daemon/map_request.h"
 #include "daemon/version.h"
 
-/* Bounds of the histograms: powers of four, from 4 us to 17 s. */
-#define BOUND_FIRST 12
-#define BOUND_LAST  34
+/*
+ * Bounds of the histograms, from 4 us to 17 s: powers of two of the whole latency, of which people
+ * want percentiles; of four of its three parts, which tell where the time goes.
+ */
+#define BOUND_FIRST  12
+#define BOUND_LAST   34
+#define LATENCY_STEP 1
+#define PART_STEP    2
 
 #define SPEC_MAX (4096 + 64)
 
@@ -102,9 +107,9 @@ static void print_number(const struct line *line, uint64_t value)
 }
 
 static void print_histogram(const struct line *line, const char *part,
-			    const struct histogram_sum *sum)
+			    const struct histogram_sum *sum, unsigned step)
 {
-	for (unsigned bit = BOUND_FIRST; bit <= BOUND_LAST; bit += 2) {
+	for (unsigned bit = BOUND_FIRST; bit <= BOUND_LAST; bit += step) {
 		print_head(line, "_bucket");
 		fprintf(line->out, "%s,le=\"%.9g\"} %" PRIu64 "\n", part,
 			(double)(1ull << bit) / 1e9, histogram_below(sum, 1ull << bit));
@@ -129,7 +134,7 @@ static void print_bytes(const struct line *line, const struct op_figures *figure
 
 static void print_latency(const struct line *line, const struct op_figures *figures)
 {
-	print_histogram(line, "", &figures->parts[FIGURES_LATENCY]);
+	print_histogram(line, "", &figures->parts[FIGURES_LATENCY], LATENCY_STEP);
 }
 
 static void print_parts(const struct line *line, const struct op_figures *figures)
@@ -138,7 +143,7 @@ static void print_parts(const struct line *line, const struct op_figures *figure
 
 	for (unsigned part = 0; part < FIGURES_LATENCY; part++) {
 		snprintf(label, sizeof(label), ",part=\"%s\"", figures_part_name(part));
-		print_histogram(line, label, &figures->parts[part]);
+		print_histogram(line, label, &figures->parts[part], PART_STEP);
 	}
 }
 
