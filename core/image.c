@@ -19,27 +19,44 @@ static bool in_range(const struct image *image, const struct request *request)
 	return request->length <= size && request->offset <= size - request->length;
 }
 
+/* 0, or why the image does nothing of that kind. */
+static int check_op(const struct image_info *info, enum request_op op)
+{
+	if (op >= REQUEST_OPS)
+		return -EINVAL;
+	if (writes(op) && info->read_only)
+		return -EROFS;
+	if (op == REQUEST_DISCARD && info->discard_granularity == 0)
+		return -EOPNOTSUPP;
+	if (op == REQUEST_WRITE_ZEROES && info->max_write_zeroes == 0)
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+bool image_takes(const struct image *image, enum request_op op)
+{
+	return check_op(&image->info, op) == 0;
+}
+
 /* 0, or why the image cannot do what the request asks. */
 static int check(const struct image *image, const struct request *request)
 {
 	const struct image_info *info = &image->info;
+	int r;
 
 	if (atomic_load_explicit(&info->gone, memory_order_relaxed))
 		return -EIO;
 	if (request->op == REQUEST_FLUSH)
 		return 0;
-	if (request->op >= REQUEST_OPS || request->length == 0)
+	r = check_op(info, request->op);
+	if (r < 0)
+		return r;
+	if (request->length == 0)
 		return -EINVAL;
 	if ((request->offset | request->length) & (info->block_size - 1))
 		return -EINVAL;
-	if (writes(request->op) && info->read_only)
-		return -EROFS;
 	if (!in_range(image, request))
 		return writes(request->op) ? -ENOSPC : -EINVAL;
-	if (request->op == REQUEST_DISCARD && info->discard_granularity == 0)
-		return -EOPNOTSUPP;
-	if (request->op == REQUEST_WRITE_ZEROES && info->max_write_zeroes == 0)
-		return -EOPNOTSUPP;
 	return 0;
 }
 

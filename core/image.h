@@ -135,6 +135,9 @@ void image_follow(struct image *outer, struct image *inner);
 /* Home thread. Takes the request over; refuses through its completion what the image cannot do. */
 void image_submit(struct image *image, struct request *request);
 
+/* Any thread: whether the image does requests of that kind at all. */
+bool image_takes(const struct image *image, enum request_op op);
+
 /* As the op; -EOPNOTSUPP where there are no snapshots. */
 int image_watch_snapshots(struct image *image, const struct image_quiesce *quiesce) warn_unused;
 

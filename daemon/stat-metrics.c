@@ -122,6 +122,11 @@ static void print_histogram(const struct line *line, const char *part,
 	fprintf(line->out, "%s} %" PRIu64 "\n", part, sum->count);
 }
 
+static void print_requests(const struct line *line, const struct op_figures *figures)
+{
+	print_number(line, figures->parts[FIGURES_LATENCY].count);
+}
+
 static void print_errors(const struct line *line, const struct op_figures *figures)
 {
 	print_number(line, figures->errors);
@@ -150,14 +155,18 @@ static void print_parts(const struct line *line, const struct op_figures *figure
 static const struct metric {
 	const char *name, *type, *help;
 	void (*print)(const struct line *line, const struct op_figures *figures);
+	bool from_start; /* also of what there were no requests of yet */
 } metrics[] = {
-	{ "urbd_request_errors_total", "counter", "Requests that failed.", print_errors },
-	{ "urbd_request_bytes_total", "counter", "Bytes of requests that succeeded.", print_bytes },
+	{ "urbd_requests_total", "counter", "Requests that were answered, failed ones included.",
+	  print_requests, true },
+	{ "urbd_request_errors_total", "counter", "Requests that failed.", print_errors, true },
+	{ "urbd_request_bytes_total", "counter", "Bytes of requests that succeeded.", print_bytes,
+	  true },
 	{ "urbd_request_seconds", "histogram", "Time from picking a request up to its answer.",
-	  print_latency },
+	  print_latency, false },
 	{ "urbd_request_part_seconds", "histogram",
 	  "Its parts: before the storage (frontend), in it, and until the queue saw the answer.",
-	  print_parts },
+	  print_parts, false },
 };
 
 struct walk {
@@ -172,6 +181,23 @@ static void print_in_flight(const struct stat_source *source, FILE *out)
 	fprintf(out, "} %u\n", atomic_load(&source->image->in_flight));
 }
 
+/* No block device is asked where its image has data; of an export the image is, if it knows. */
+static bool may_come(const struct stat_source *source, enum request_op op)
+{
+	if (op == REQUEST_EXTENTS)
+		return source->export && source->image->info.extents;
+	return image_takes(source->image, op);
+}
+
+/* Counters stand at 0 before the first request, which would be no increase to Prometheus else. An
+ * empty histogram is not worth its many lines. */
+static bool is_shown(const struct stat_source *source, const struct walk *walk, enum request_op op,
+		     const struct op_figures *figures)
+{
+	return figures->parts[FIGURES_LATENCY].count > 0 ||
+	       (walk->metric->from_start && may_come(source, op));
+}
+
 /* Of each kind of request. */
 static void print_ops(const struct stat_source *source, const struct walk *walk)
 {
@@ -182,7 +208,7 @@ static void print_ops(const struct stat_source *source, const struct walk *walk)
 		const struct line line = { walk->out, walk->metric->name, labels, op };
 
 		figures_read(source->image->figures, op, &figures);
-		if (figures.parts[FIGURES_LATENCY].count > 0)
+		if (is_shown(source, walk, op, &figures))
 			walk->metric->print(&line, &figures);
 	}
 }

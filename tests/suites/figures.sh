@@ -169,6 +169,23 @@ check_equal "in flight" "$(metric "urbd_requests_in_flight{export=\"slow\"")" 0
 scrape /metrics >"$TEST_DIR/scraped"
 check "labels are escaped" grep -qF 'export="a\"b\\c",' "$TEST_DIR/scraped"
 
+# An increase() needs the 0 before the first request.
+counters_of() { # EXPORT: what counts there is, and of which kinds
+	scrape /metrics | sed -nE "s/^(urbd_request[a-z_]*)\\{export=\"$1\",.*,op=\"([a-z-]+)\".*\\} (.*)/\\1 \\2 \\3/p"
+}
+"$urbd" export null:3G --export-name fresh >/dev/null
+check_equal "counters of what may come stand at 0 from the start" "$(counters_of fresh | xargs -n 3)" \
+	"$(for metric in urbd_requests_total urbd_request_errors_total urbd_request_bytes_total; do
+		for op in read write flush discard write-zeroes extents; do echo "$metric $op 0"; done
+	done)"
+"$urbd" export null:3G --read-only --export-name ro >/dev/null
+check_equal "and those of what may not are not there" \
+	"$(counters_of ro | awk '$1 == "urbd_requests_total" {print $2}' | xargs)" "read flush extents"
+check "a read" io fresh 'read 0 4k'
+check_equal "histograms come with the first request of their kind" \
+	"$(counters_of fresh | awk '$1 ~ /_seconds_count$/ && $2 != "flush" {print $1, $2}' | sort -u | xargs)" \
+	"urbd_request_part_seconds_count read urbd_request_seconds_count read"
+
 # What Prometheus's own client library makes of it; and that histograms are what they must be.
 check_metrics() {
 	$python3 - "$TEST_DIR/scraped" <<'END'
@@ -187,7 +204,8 @@ for family in text_string_to_metric_families(open(sys.argv[1]).read()):
         assert (suffix, le) not in one, sample
         one[suffix, le] = sample.value
 assert kinds == {"urbd_requests_in_flight": "gauge", "urbd_request_errors": "counter",
-                 "urbd_request_bytes": "counter", "urbd_request_seconds": "histogram",
+                 "urbd_request_bytes": "counter", "urbd_requests": "counter",
+                 "urbd_request_seconds": "histogram",
                  "urbd_request_part_seconds": "histogram", "urbd_build_info": "gauge",
                  "urbd_device_state": "gauge", "urbd_export_clients": "gauge"}, kinds
 assert any(('export', 'a"b\\c') in labels for _, labels in series), series.keys()
