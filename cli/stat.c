@@ -6,145 +6,39 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/growth.h"
 #include "common/macros.h"
 #include "common/parse.h"
 
 #define INTERVAL_MAX 86400
-#define NS_PER_MS    1e6
 #define NAME_WIDTH   12
-#define NUMBER_WIDTH 8
 
-/* How the numbers are called, and the digits behind their points. */
-static const struct column {
+/* How numbers are called, and how wide they are. */
+struct column {
 	const char *title;
-	int digits;
-} columns[] = {
-	{ "r/s", 1 },	  { "w/s", 1 },	     { "o/s", 1 },    { "rMB/s", 1 },	 { "wMB/s", 1 },
-	{ "r_await", 3 }, { "w_await", 3 },  { "p99", 3 },    { "frontend", 3 }, { "queue", 3 },
-	{ "storage", 3 }, { "inflight", 0 }, { "errors", 0 },
+	int width;
+	int digits; /* behind the point, where there is room */
 };
 
-#define NR_COLUMNS ARRAY_SIZE(columns)
+static const struct column columns[] = {
+	{ "r/s", 6, 1 },     { "w/s", 6, 1 },	  { "o/s", 5, 1 },    { "rMB/s", 6, 1 },
+	{ "wMB/s", 6, 1 },   { "areq-sz", 7, 1 }, { "aqu-sz", 6, 2 }, { "inflight", 8, 0 },
+	{ "r_await", 7, 3 }, { "w_await", 7, 3 }, { "p99", 6, 3 },    { "errors", 6, 0 },
+};
 
-/* --- Numbers ---------------------------------------------------------------------------------- */
+/* With --extended. */
+static const struct column op_columns[] = {
+	{ "req/s", 6, 1 },    { "MB/s", 6, 1 },	 { "areq-sz", 7, 1 }, { "aqu-sz", 6, 2 },
+	{ "await", 6, 3 },    { "p50", 6, 3 },	 { "p99", 6, 3 },     { "p99.9", 6, 3 },
+	{ "frontend", 8, 3 }, { "queue", 6, 3 }, { "storage", 7, 3 }, { "errors", 6, 0 },
+};
+
+#define NR_COLUMNS    ARRAY_SIZE(columns)
+#define NR_OP_COLUMNS ARRAY_SIZE(op_columns)
 
 static double number(json_t *object, const char *name)
 {
 	return (double)json_integer_value(json_object_get(object, name));
-}
-
-/* What an op has more of than before; @before may be NULL. */
-static double grown(json_t *now, json_t *before, const char *name)
-{
-	return number(now, name) - number(before, name);
-}
-
-static double part_grown(json_t *now, json_t *before, const char *part)
-{
-	return grown(json_object_get(now, part), json_object_get(before, part), "total_ns");
-}
-
-/* What happened to a row between two looks, all ops together. */
-struct sums {
-	double requests, errors, frontend, queue, storage;
-};
-
-static struct sums sum_up(json_t *ops, json_t *ops_before)
-{
-	struct sums sums = { 0 };
-	const char *name;
-	json_t *op;
-
-	json_object_foreach(ops, name, op) {
-		json_t *before = json_object_get(ops_before, name);
-
-		sums.requests += grown(op, before, "requests");
-		sums.errors += grown(op, before, "errors");
-		sums.frontend += part_grown(op, before, "frontend");
-		sums.queue += part_grown(op, before, "queue");
-		sums.storage += part_grown(op, before, "storage");
-	}
-	return sums;
-}
-
-/* Milliseconds that each request of an op took. */
-static double await(json_t *ops, json_t *ops_before, const char *op)
-{
-	json_t *now = json_object_get(ops, op), *before = json_object_get(ops_before, op);
-	double requests = grown(now, before, "requests");
-
-	return requests > 0 ? part_grown(now, before, "latency") / requests / NS_PER_MS : 0;
-}
-
-/* --- The 99th percentile, from what the buckets have more than before ------------------------- */
-
-struct bucket {
-	json_int_t bound; /* ns */
-	double count;
-};
-
-static double bucket_count(json_t *op, json_int_t bound)
-{
-	json_t *bucket;
-	size_t i;
-
-	json_array_foreach(json_object_get(op, "buckets"), i, bucket) {
-		if (json_integer_value(json_array_get(bucket, 0)) == bound)
-			return (double)json_integer_value(json_array_get(bucket, 1));
-	}
-	return 0;
-}
-
-static size_t count_buckets(json_t *ops)
-{
-	const char *name;
-	size_t count = 0;
-	json_t *op;
-
-	json_object_foreach(ops, name, op)
-		count += json_array_size(json_object_get(op, "buckets"));
-	return count;
-}
-
-static struct bucket *add_buckets(json_t *op, json_t *before, struct bucket *next)
-{
-	json_t *bucket;
-	size_t i;
-
-	json_array_foreach(json_object_get(op, "buckets"), i, bucket) {
-		json_int_t bound = json_integer_value(json_array_get(bucket, 0));
-
-		*next++ = (struct bucket){ bound,
-					   bucket_count(op, bound) - bucket_count(before, bound) };
-	}
-	return next;
-}
-
-static int by_bound(const void *a, const void *b)
-{
-	const struct bucket *one = a, *other = b;
-
-	return (one->bound > other->bound) - (one->bound < other->bound);
-}
-
-/* Milliseconds that 99 of 100 requests, of all ops, did not exceed. */
-static double percentile_99(json_t *ops, json_t *ops_before, double requests)
-{
-	size_t count = count_buckets(ops), i = 0;
-	cleanup_free struct bucket *buckets = calloc(count + 1, sizeof(*buckets));
-	struct bucket *next = buckets;
-	double left = requests * 0.99;
-	const char *name;
-	json_t *op;
-
-	if (!buckets || requests <= 0)
-		return 0;
-	json_object_foreach(ops, name, op)
-		next = add_buckets(op, json_object_get(ops_before, name), next);
-	qsort(buckets, count, sizeof(*buckets), by_bound);
-	while (i < count && (left -= buckets[i].count) > 0)
-		i++;
-	return (double)buckets[MIN(i, count - 1)].bound / NS_PER_MS;
 }
 
 /* --- Rows ------------------------------------------------------------------------------------- */
@@ -175,38 +69,81 @@ static json_t *find_before(json_t *rows, json_t *row)
 	return NULL;
 }
 
-static double op_rate(json_t *ops, json_t *before, const char *op, const char *what, double seconds)
-{
-	return grown(json_object_get(ops, op), json_object_get(before, op), what) / seconds;
-}
+/* What one line tells of: a row, or one kind of its requests, between two looks. */
+struct span {
+	json_t *row, *ops, *before; /* before: its ops, or NULL */
+	double seconds;
+};
 
-static void fill_values(json_t *row, json_t *before, double *values)
+static void span_begin(json_t *row, json_t *before, struct span *ret)
 {
-	json_t *ops = json_object_get(row, "ops"), *old = json_object_get(before, "ops");
-	double seconds = grown(row, before, "age_ns") / 1e9;
-	struct sums sums = sum_up(ops, old);
-	double each = sums.requests > 0 ? sums.requests * NS_PER_MS : 1;
-	double reads = op_rate(ops, old, "read", "requests", seconds);
-	double writes = op_rate(ops, old, "write", "requests", seconds);
-	const double all[] = {
-		reads,
-		writes,
-		sums.requests / seconds - reads - writes,
-		op_rate(ops, old, "read", "bytes", seconds) / 1e6,
-		op_rate(ops, old, "write", "bytes", seconds) / 1e6,
-		await(ops, old, "read"),
-		await(ops, old, "write"),
-		percentile_99(ops, old, sums.requests),
-		sums.frontend / each,
-		sums.queue / each,
-		sums.storage / each,
-		number(row, "in_flight"),
-		sums.errors,
+	*ret = (struct span){
+		.row = row,
+		.ops = json_object_get(row, "ops"),
+		.before = json_object_get(before, "ops"),
+		.seconds = (number(row, "age_ns") - number(before, "age_ns")) / 1e9,
 	};
-
-	_Static_assert(ARRAY_SIZE(all) == NR_COLUMNS, "a value a column");
-	memcpy(values, all, sizeof(all));
 }
+
+/* Requests in flight on average, as each is there for as long as it takes. */
+static double queue_size(const struct span *span, const struct growth *growth)
+{
+	return growth->latency / 1e9 / span->seconds;
+}
+
+static void fill_values(const struct span *span, double *values)
+{
+	cleanup_growth struct growth all, reads, writes;
+	struct growth data;
+
+	growth_read(span->ops, span->before, NULL, &all);
+	growth_read(span->ops, span->before, "read", &reads);
+	growth_read(span->ops, span->before, "write", &writes);
+	data = (struct growth){ .requests = reads.requests + writes.requests,
+				.errors = reads.errors + writes.errors,
+				.bytes = reads.bytes + writes.bytes };
+	memcpy(values,
+	       (double[NR_COLUMNS]){
+		       reads.requests / span->seconds,
+		       writes.requests / span->seconds,
+		       (all.requests - data.requests) / span->seconds,
+		       reads.bytes / span->seconds / 1e6,
+		       writes.bytes / span->seconds / 1e6,
+		       growth_size(&data),
+		       queue_size(span, &all),
+		       number(span->row, "in_flight"),
+		       growth_each(&reads, reads.latency),
+		       growth_each(&writes, writes.latency),
+		       growth_quantile(&all, 990),
+		       all.errors,
+	       },
+	       NR_COLUMNS * sizeof(*values));
+}
+
+static void fill_op_values(const struct span *span, const char *op, double *values)
+{
+	cleanup_growth struct growth growth;
+
+	growth_read(span->ops, span->before, op, &growth);
+	memcpy(values,
+	       (double[NR_OP_COLUMNS]){
+		       growth.requests / span->seconds,
+		       growth.bytes / span->seconds / 1e6,
+		       growth_size(&growth),
+		       queue_size(span, &growth),
+		       growth_each(&growth, growth.latency),
+		       growth_quantile(&growth, 500),
+		       growth_quantile(&growth, 990),
+		       growth_quantile(&growth, 999),
+		       growth_each(&growth, growth.frontend),
+		       growth_each(&growth, growth.queue),
+		       growth_each(&growth, growth.storage),
+		       growth.errors,
+	       },
+	       NR_OP_COLUMNS * sizeof(*values));
+}
+
+/* --- Lines ------------------------------------------------------------------------------------ */
 
 /* By its URI where another export, at another address, has its name. */
 static const char *shown_name(json_t *rows, json_t *row)
@@ -231,35 +168,93 @@ static int name_width(json_t *rows)
 	return (int)width;
 }
 
-static void print_head(int width)
+static int op_width(json_t *rows)
 {
-	printf("%-*s", width, "device");
-	for (size_t i = 0; i < NR_COLUMNS; i++)
-		printf(" %*s", NUMBER_WIDTH, columns[i].title);
+	size_t width = strlen("op"), i;
+	const char *op;
+	json_t *row, *figures;
+
+	json_array_foreach(rows, i, row)
+		json_object_foreach(json_object_get(row, "ops"), op, figures)
+			width = MAX(width, strlen(op));
+	return (int)width;
+}
+
+static void print_titles(const struct column *table, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		printf(" %*s", table[i].width, table[i].title);
 	putchar('\n');
 }
 
-static void print_row(const char *name, json_t *row, json_t *before, int width)
+/* Of a large number the digits behind the point matter less than that it stays in its column. */
+static int digits_of(const struct column *column, double value)
 {
-	double values[NR_COLUMNS];
+	int digits = value < 10 ? 3 : value < 100 ? 2 : value < 1000 ? 1 : 0;
 
-	fill_values(row, before, values);
-	printf("%-*s", width, name);
-	/* What is left of the rates may come out as -0. */
-	for (size_t i = 0; i < NR_COLUMNS; i++)
-		printf(" %*.*f", NUMBER_WIDTH, columns[i].digits, values[i] > 0 ? values[i] : 0.0);
+	return MIN(digits, column->digits);
+}
+
+/* What is left of a difference may come out as -0. */
+static void print_values(const struct column *table, const double *values, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		double value = values[i] > 0 ? values[i] : 0.0;
+
+		printf(" %*.*f", table[i].width, digits_of(&table[i], value), value);
+	}
 	putchar('\n');
 }
 
 static void print_plain(json_t *rows, json_t *before)
 {
+	double values[NR_COLUMNS];
 	int width = name_width(rows);
+	struct span span;
 	json_t *row;
 	size_t i;
 
-	print_head(width);
-	json_array_foreach(rows, i, row)
-		print_row(shown_name(rows, row), row, find_before(before, row), width);
+	printf("%-*s", width, "device");
+	print_titles(columns, NR_COLUMNS);
+	json_array_foreach(rows, i, row) {
+		span_begin(row, find_before(before, row), &span);
+		fill_values(&span, values);
+		printf("%-*s", width, shown_name(rows, row));
+		print_values(columns, values, NR_COLUMNS);
+	}
+}
+
+/* A line for each kind of request that there ever was; one of zeroes where there was none. */
+static void print_ops(const char *name, const struct span *span, int width, int width_op)
+{
+	double values[NR_OP_COLUMNS] = { 0 };
+	json_t *figures;
+	const char *op;
+
+	if (json_object_size(span->ops) == 0) {
+		printf("%-*s %-*s", width, name, width_op, "-");
+		print_values(op_columns, values, NR_OP_COLUMNS);
+	}
+	json_object_foreach(span->ops, op, figures) {
+		fill_op_values(span, op, values);
+		printf("%-*s %-*s", width, name, width_op, op);
+		print_values(op_columns, values, NR_OP_COLUMNS);
+	}
+}
+
+static void print_extended(json_t *rows, json_t *before)
+{
+	int width = name_width(rows), width_op = op_width(rows);
+	struct span span;
+	json_t *row;
+	size_t i;
+
+	printf("%-*s %-*s", width, "device", width_op, "op");
+	print_titles(op_columns, NR_OP_COLUMNS);
+	json_array_foreach(rows, i, row) {
+		span_begin(row, find_before(before, row), &span);
+		print_ops(shown_name(rows, row), &span, width, width_op);
+	}
 }
 
 /* --- The command ------------------------------------------------------------------------------ */
@@ -285,8 +280,18 @@ static int take_interval(struct cli *cli, const char *value)
 	return CLI_CONTINUE;
 }
 
+static int take_extended(struct cli *cli, const char *value)
+{
+	cli->more = true;
+	return CLI_CONTINUE;
+}
+
 static const struct cli_option stat_options[] = {
 	{ .name = "json", .help = "the same as --format json", .take = take_json },
+	{ .name = "extended",
+	  .letter = 'x',
+	  .help = "a line for each kind of request, with percentiles and where the time goes",
+	  .take = take_extended },
 	{ .name = "watch",
 	  .letter = 'w',
 	  .help = "go on, every second: what happened since the last time",
@@ -321,6 +326,8 @@ static int look(struct cli *cli, json_t **before, struct error *err)
 	rows = json_object_get(result, "rows");
 	if (cli->json)
 		print_json(cli, rows);
+	else if (cli->more)
+		print_extended(rows, *before);
 	else
 		print_plain(rows, *before);
 	fflush(stdout);
@@ -334,6 +341,8 @@ static int run_stat(struct cli *cli)
 	cleanup_json json_t *before = NULL;
 	struct error err = ERROR_NONE;
 
+	if (cli->json && cli->more)
+		return usage_error(cli, "--extended is for people: json has all of it anyway.");
 	set_operand(cli);
 	for (;;) {
 		if (look(cli, &before, &err) < 0)
@@ -352,10 +361,14 @@ const struct command stat_command = {
 	.summary = "Show how much devices and exports serve, and where the time goes.",
 	.details =
 		"Rates are a second, since the device is there; with --watch, from the second\n"
-		"time on, since the time before. o/s: what neither reads nor writes. Milliseconds\n"
-		"a request: r_await and w_await, of reads and writes; p99, which 99 of 100 do not\n"
-		"exceed; and what all of them together consist of: frontend (until the storage is\n"
-		"asked), storage, and queue (until the queue's thread sees the answer).\n"
+		"time on, since the time before. o/s: what neither reads nor writes. areq-sz: KiB\n"
+		"that a read or write had; aqu-sz: requests in flight on average; inflight: now.\n"
+		"Milliseconds: r_await and w_await, that a read and a write took; p99, that 99 of\n"
+		"100 requests did not exceed.\n"
+		"With --extended, by the kind of request: what it took (await), what half of\n"
+		"them, 99 of 100 and 999 of 1000 did not exceed (p50, p99, p99.9), and what the\n"
+		"await consists of: frontend (until the storage is asked), storage, and queue\n"
+		"(until the queue's thread sees the answer).\n"
 		"With --json: the daemon's counters.\n",
 	.max_operands = 1,
 	.method = "stat",

@@ -151,16 +151,17 @@ check_says "^urbd [0-9.]+$" "urbd version shows its own without a daemon" \
 
 cat >"$TEST_DIR/canned" <<'EOF'
 import json, os, socket, sys
-path, answer, seen = sys.argv[1:]
+path, seen, *answers = sys.argv[1:]
 with socket.socket(socket.AF_UNIX) as listener:
     listener.bind(path + ".new")
     listener.listen()
     os.rename(path + ".new", path)
-    with listener.accept()[0] as peer, open(seen, "w") as log:
-        request = json.loads(peer.makefile().readline())
-        json.dump(request["params"], log, sort_keys=True)
-        log.flush()
-        peer.sendall(('{"jsonrpc":"2.0","id":%d,%s}\n' % (request["id"], answer)).encode())
+    for answer in answers:
+        with listener.accept()[0] as peer, open(seen, "w") as log:
+            request = json.loads(peer.makefile().readline())
+            json.dump(request["params"], log, sort_keys=True)
+            log.flush()
+            peer.sendall(('{"jsonrpc":"2.0","id":%d,%s}\n' % (request["id"], answer)).encode())
 os.unlink(path)
 EOF
 
@@ -169,11 +170,12 @@ canned() { # ANSWER ARGUMENT...
 	answering "$1" "$urbd" --socket "$TEST_DIR/canned.sock" "${@:2}"
 }
 
+later_answers=() # to calls after the first one
 answering() { # ANSWER COMMAND...
 	local answer=$1 pid
 	shift
 	rm -f "$TEST_DIR/canned.sock" "$TEST_DIR/params"
-	python3 "$TEST_DIR/canned" "$TEST_DIR/canned.sock" "$answer" "$TEST_DIR/params" &
+	python3 "$TEST_DIR/canned" "$TEST_DIR/canned.sock" "$TEST_DIR/params" "$answer" "${later_answers[@]}" &
 	pid=$!
 	eventually 120 test -S "$TEST_DIR/canned.sock"
 	run "$@"
@@ -265,6 +267,50 @@ check_equal "status shows how an image was mapped" "$(grep -A 20 '^/dev' <<<"$ou
   sharing      pool:4
   lock         auto
   options      rbd_cache=false,x=1"
+
+# ---- stat: the table that stands for an answer
+
+op() { # NAME REQUESTS ERRORS BYTES FRONTEND QUEUE STORAGE BUCKETS: times of all requests together, in us
+	printf '"%s":{"requests":%d,"errors":%d,"bytes":%d,"buckets":[%s]' "$1" "$2" "$3" "$4" "$8"
+	printf ',"frontend":{"total_ns":%d},"queue":{"total_ns":%d},"storage":{"total_ns":%d},"latency":{"total_ns":%d}}' \
+		$(($5 * 1000)) $(($6 * 1000)) $(($7 * 1000)) $((($5 + $6 + $7) * 1000))
+}
+stat_rows() { # SECONDS OPS
+	printf '"result":{"rows":[{"device":"/dev/ublkb0","age_ns":%d000000000,"in_flight":3,"ops":{%s}}' "$1" "$2"
+	printf ',{"export":"idle","uri":"nbd://h:1/idle","age_ns":%d000000000,"in_flight":0,"ops":{}}]}' "$1"
+}
+others=$(op write 500 100 1638400 500000 500000 4000000 '[16000000,500]'),$(op flush 100 0 0 0 0 300000 '[4000000,100]')
+reads=$(op read 1000 0 16384000 100000 400000 1500000 '[1000000,500],[4000000,490],[8000000,9],[16000000,1]')
+first=$(stat_rows 10 "$reads,$others")
+reads=$(op read 1200 0 17203200 120000 430000 5450000 \
+	'[1000000,510],[4000000,490],[8000000,9],[16000000,1],[32000000,190]')
+second=$(stat_rows 12 "$reads,$others")
+
+canned "$first" stat
+check_equal "stat tells of all since the device is there" "$output" "\
+device          r/s    w/s   o/s  rMB/s  wMB/s areq-sz aqu-sz inflight r_await w_await    p99 errors
+/dev/ublkb0   100.0   50.0  10.0    1.6    0.2    12.6   0.73        3   2.000   10.00  16.00    100
+idle            0.0    0.0   0.0    0.0    0.0     0.0   0.00        0   0.000   0.000  0.000      0"
+canned "$first" stat --extended
+check_equal "and by the kind of request" "$output" "\
+device       op     req/s   MB/s areq-sz aqu-sz  await    p50    p99  p99.9 frontend  queue storage errors
+/dev/ublkb0  read   100.0    1.6    16.0   0.20  2.000  1.000  4.000  8.000    0.100  0.400   1.500      0
+/dev/ublkb0  write   50.0    0.2     4.0   0.50  10.00  16.00  16.00  16.00    1.000  1.000   8.000    100
+/dev/ublkb0  flush   10.0    0.0     0.0   0.03  3.000  4.000  4.000  4.000    0.000  0.000   3.000      0
+idle         -        0.0    0.0     0.0   0.00  0.000  0.000  0.000  0.000    0.000  0.000   0.000      0"
+later_answers=("$second")
+canned "$first" stat --interval 1
+check_equal "the second time, of what came since the first" "$(sed -n 5,7p <<<"$output")" "\
+device          r/s    w/s   o/s  rMB/s  wMB/s areq-sz aqu-sz inflight r_await w_await    p99 errors
+/dev/ublkb0   100.0    0.0   0.0    0.4    0.0     4.0   2.00        3   20.00   0.000  32.00      0
+idle            0.0    0.0   0.0    0.0    0.0     0.0   0.00        0   0.000   0.000  0.000      0"
+canned "$first" stat --interval 1 -x
+check_equal "by the kind of request, too" "$(sed -n 7,9p <<<"$output")" "\
+device       op     req/s   MB/s areq-sz aqu-sz  await    p50    p99  p99.9 frontend  queue storage errors
+/dev/ublkb0  read   100.0    0.4     4.0   2.00  20.00  32.00  32.00  32.00    0.100  0.150   19.75      0
+/dev/ublkb0  write    0.0    0.0     0.0   0.00  0.000  0.000  0.000  0.000    0.000  0.000   0.000      0"
+later_answers=()
+usage "json has all of it" stat --json --extended
 
 # What the completion makes of the last word; the daemon is that of --socket.
 completes() { # ANSWER WORD...

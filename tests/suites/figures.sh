@@ -133,6 +133,12 @@ check_equal "a read took what the storage took" \
 	"$("$urbd" stat slow | column r_await | awk '{print ($1 >= 20)}')" 1
 check_equal "99 of 100 took no more than p99" \
 	"$("$urbd" stat slow | column p99 | awk '{print ($1 >= 20)}')" 1
+check_equal "each kind of request has its line" "$("$urbd" stat -x ceph | awk '{print $1, $2}' | xargs -n 2)" \
+	$'device op\nceph read\nceph write'
+check_equal "where they are as large as fio made them" \
+	"$("$urbd" stat -x ceph | column areq-sz | xargs)" "4.0 4.0"
+check_equal "and the storage took what it took" \
+	"$("$urbd" stat -x slow | awk '$2 == "read" || $2 == "op"' | column storage | awk '{print ($1 >= 20)}')" 1
 "$urbd" export null:1G --export-name plain --listen "unix:$TEST_DIR/second" >/dev/null
 check_equal "two of one name, at two addresses, are told apart" \
 	"$("$urbd" stat plain | awk '{print $1}' | xargs)" \
