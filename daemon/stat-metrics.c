@@ -8,9 +8,9 @@
 
 #include "common/cleanup.h"
 #include "core/image.h"
+#include "daemon/access.h"
 #include "daemon/devices.h"
 #include "daemon/exports.h"
-#include "daemon/map_request.h"
 #include "daemon/version.h"
 
 /*
@@ -44,22 +44,12 @@ static void print_label(const char *name, const char *value, FILE *out)
 	fputc('"', out);
 }
 
-static const char *name_part(const struct stat_source *source, const char *name)
-{
-	return json_string_value(json_object_get(source->names, name));
-}
-
 static void print_labels(const struct stat_source *source, FILE *out)
 {
-	const struct image_names names = {
-		.type = name_part(source, "type"),
-		.pool = name_part(source, "pool"),
-		.namespace = name_part(source, "namespace"),
-		.image = name_part(source, "image"),
-		.snapshot = name_part(source, "snapshot"),
-	};
+	struct image_names names;
 	char spec[SPEC_MAX];
 
+	access_names(source->names, &names);
 	image_names_format(&names, spec, sizeof(spec));
 	if (source->device) {
 		print_label("device", source->device, out);
