@@ -86,6 +86,10 @@ const char *image_operand(struct cli *cli);
 /* Adds what a spec says to the params. CLI_CONTINUE or an exit code. */
 int image_take_spec(struct cli *cli, const char *text);
 
+/* export.c: sets @param to @text, an export's name or URI; and where that can be one, adds the
+ * params of an image. CLI_CONTINUE or an exit code. */
+int export_take_any_name(struct cli *cli, const char *param, const char *text);
+
 /* What options cannot know each for itself: the schema's view of all params. */
 int image_check(struct cli *cli);
 

@@ -91,14 +91,13 @@ static bool names_image(const struct cli *cli)
 	       json_object_get(cli->params, "snapshot");
 }
 
-/* The export's name or URI; and where it could be one, an image. */
-static int take_any_name(struct cli *cli, const char *text)
+int export_take_any_name(struct cli *cli, const char *param, const char *text)
 {
 	bool uri = strncmp(text, "nbd", 3) == 0 && strstr(text, "://");
 	struct error ignored = ERROR_NONE;
 	cleanup_json json_t *spec = NULL;
 
-	if (json_object_set_new(cli->params, "name", json_string(text)) < 0)
+	if (json_object_set_new(cli->params, param, json_string(text)) < 0)
 		return usage_error(cli, "The export's name is not valid UTF-8.");
 	if (!uri && spec_parse(text, &spec, &ignored) == 0)
 		json_object_update(cli->params, spec);
@@ -117,7 +116,8 @@ static int take_target(struct cli *cli)
 	text = image_operand(cli);
 	if (!text)
 		return EXIT_USAGE;
-	return names_image(cli) ? image_take_spec(cli, text) : take_any_name(cli, text);
+	return names_image(cli) ? image_take_spec(cli, text)
+				: export_take_any_name(cli, "name", text);
 }
 
 static int run_unexport(struct cli *cli)

@@ -304,14 +304,14 @@ static const struct cli_option stat_options[] = {
 	{ 0 },
 };
 
-static void set_operand(struct cli *cli)
+static int take_operand(struct cli *cli)
 {
-	const char *name = cli->nr_operands > 0 ? cli->operands[0] : NULL;
-	cleanup_free char *real = name && *name == '/' ? realpath(name, NULL) : NULL;
-
-	if (name)
-		json_object_set_new(cli->params, *name == '/' ? "device" : "export",
-				    json_string(real ? real : name));
+	if (cli->nr_operands == 0)
+		return CLI_CONTINUE;
+	if (cli->operands[0][0] != '/')
+		return export_take_any_name(cli, "export", cli->operands[0]);
+	device_take_path(cli, cli->operands[0]);
+	return CLI_CONTINUE;
 }
 
 /* One look; *before is what the one before saw, and becomes what this one sees. */
@@ -340,10 +340,14 @@ static int run_stat(struct cli *cli)
 {
 	cleanup_json json_t *before = NULL;
 	struct error err = ERROR_NONE;
+	int code = take_operand(cli);
 
+	if (code == CLI_CONTINUE)
+		code = image_check(cli);
+	if (code != CLI_CONTINUE)
+		return code;
 	if (cli->json && cli->more)
 		return usage_error(cli, "--extended is for people: json has all of it anyway.");
-	set_operand(cli);
 	for (;;) {
 		if (look(cli, &before, &err) < 0)
 			return failure(&err);
@@ -357,7 +361,7 @@ static int run_stat(struct cli *cli)
 
 const struct command stat_command = {
 	.name = "stat",
-	.arguments = "[DEVICE|EXPORT]",
+	.arguments = "[DEVICE|IMAGE|EXPORT]",
 	.summary = "Show how much devices and exports serve, and where the time goes.",
 	.details =
 		"Rates are a second, since the device is there; with --watch, from the second\n"

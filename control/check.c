@@ -274,6 +274,17 @@ int control_check_unexport(json_t *params, struct error *err)
 	return by_name ? 0 : check_image(params, err);
 }
 
+/* All; or the device; or what has the name, or is of the image, or either. */
+int control_check_stat(json_t *params, struct error *err)
+{
+	const char *image = image_member(params);
+	const char *other = json_object_get(params, "export") ? "export" : image;
+
+	if (json_object_get(params, "device") && other)
+		return error_set(err, -EINVAL, "\"device\" and \"%s\" exclude each other.", other);
+	return image ? check_image(params, err) : 0;
+}
+
 #define SETTING_PREFIX "rbd_qos_"
 
 static int check_settings(json_t *settings, struct error *err)

@@ -13,3 +13,4 @@ int control_check_unmap(json_t *params, struct error *err);
 int control_check_export(json_t *params, struct error *err);
 int control_check_set(json_t *params, struct error *err);
 int control_check_unexport(json_t *params, struct error *err);
+int control_check_stat(json_t *params, struct error *err);

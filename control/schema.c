@@ -21,7 +21,7 @@
 #define IMAGE_SIZE_MIN	 512
 #define IMAGE_SIZE_MAX	 (INT64_C(1) << 60)
 
-/* What names an image, for `map`, `unmap`, `export` and `unexport`. */
+/* What names an image, for the methods that are about one. */
 static const struct control_member image_names[] = {
 	{ .name = "pool",
 	  .kind = CONTROL_NAME,
@@ -442,7 +442,18 @@ static const struct control_member stat_params[] = {
 	  .kind = CONTROL_STRING,
 	  .min = 1,
 	  .max = TEXT_MAX_BYTES,
-	  .doc = "The name or URI of the export to tell about, in place of a device." },
+	  .doc = "In place of a device, the name or URI of the export to tell about. With an image "
+		 "as well: what has the name or is of the image." },
+	{ .name = "type",
+	  .kind = CONTROL_CHOICE,
+	  .choices = "rbd|file|null",
+	  .fallback = "`rbd`",
+	  .doc = "The kind of image." },
+	{ .name = "size",
+	  .kind = CONTROL_INTEGER,
+	  .min = IMAGE_SIZE_MIN,
+	  .max = IMAGE_SIZE_MAX,
+	  .doc = "null, required: bytes." },
 	{ 0 },
 };
 
@@ -530,10 +541,12 @@ const struct control_method control_methods[] = {
 	  .results = { status_results },
 	  .errors = "ENXIO (not mapped; nothing else gives it)" },
 	{ .name = "stat",
-	  .doc = "What devices and exports have served since they are there, and how long it took.",
-	  .params = { stat_params },
+	  .doc = "What devices and exports have served since they are there, and how long it took: "
+		 "all of them, or a device, an export, or what there is of an image.",
+	  .params = { image_names, stat_params },
 	  .results = { stat_results },
-	  .errors = "ENXIO (not mapped or exported; nothing else gives it)" },
+	  .errors = "ENXIO (not mapped or exported; nothing else gives it)",
+	  .check = control_check_stat },
 	{ .name = "version", .doc = "The daemon's version.", .results = { version_results } },
 	{ 0 },
 };

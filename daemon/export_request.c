@@ -33,8 +33,7 @@ int unexport_request_parse(json_t *params, struct unexport_request *ret, struct 
 		.force = json_is_true(json_object_get(params, "force")),
 		.timeout = timeout ? (unsigned)json_integer_value(timeout) : MAP_TIMEOUT_DEFAULT,
 	};
-	bool of_image = !request.name || json_object_get(params, "image") ||
-			json_object_get(params, "path") || json_object_get(params, "size");
+	bool of_image = !request.name || image_names_given(params);
 	int r = of_image ? image_names_parse(params, &request.names, err) : 0;
 
 	if (r == 0)

@@ -59,6 +59,12 @@ static int null_names(json_t *params, struct image_names *names, struct error *e
 	return 0;
 }
 
+bool image_names_given(json_t *params)
+{
+	return json_object_get(params, "image") || json_object_get(params, "path") ||
+	       json_object_get(params, "size");
+}
+
 int image_names_parse(json_t *params, struct image_names *ret, struct error *err)
 {
 	struct image_names names = { text(params, "type", "rbd"), "", "", "", "" };

@@ -54,6 +54,9 @@ struct map_request {
 /* @params has passed control_check_params("map"). */
 int map_request_parse(json_t *params, struct map_request *ret, struct error *err) warn_unused;
 
+/* Whether there is an image in params that may do without one. */
+bool image_names_given(json_t *params);
+
 /* The names alone, of `map` or `unmap` params. */
 int image_names_parse(json_t *params, struct image_names *ret, struct error *err) warn_unused;
 

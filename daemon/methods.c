@@ -179,9 +179,15 @@ static int call_status(const struct call *call, json_t *params, json_t **ret, st
 
 static int call_stat(const struct call *call, json_t *params, json_t **ret, struct error *err)
 {
-	return stat_rows(call->methods->devices, call->methods->exports,
-			 json_string_value(json_object_get(params, "device")),
-			 json_string_value(json_object_get(params, "export")), ret, err);
+	struct stat_request request = {
+		.device = json_string_value(json_object_get(params, "device")),
+		.export = json_string_value(json_object_get(params, "export")),
+	};
+	int r = image_names_given(params) ? image_names_parse(params, &request.names, err) : 0;
+
+	return r < 0 ? r
+		     : stat_rows(call->methods->devices, call->methods->exports, &request, ret,
+				 err);
 }
 
 static int call_version(const struct call *call, json_t *params, json_t **ret, struct error *err)

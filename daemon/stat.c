@@ -4,21 +4,39 @@
 #include <string.h>
 
 #include "core/image.h"
+#include "daemon/access.h"
 #include "nbd/address.h"
 
+#define SPEC_MAX 512 /* in a sentence */
+
 struct wanted {
-	const char *device, *export; /* NULL both: all */
+	const struct stat_request *request;
 	json_t *rows;
 };
 
-static bool is_wanted(const struct wanted *wanted, const struct stat_source *source)
+static bool is_of_image(const struct stat_source *source, const struct image_names *names)
 {
-	if (wanted->device)
-		return source->device && strcmp(source->device, wanted->device) == 0;
-	if (wanted->export)
-		return source->export && (strcmp(source->export, wanted->export) == 0 ||
-					  nbd_address_uri_same(source->uri, wanted->export));
-	return true;
+	struct image_names own;
+
+	access_names(source->names, &own);
+	return image_names_equal(&own, names);
+}
+
+static bool has_name(const struct stat_source *source, const char *name)
+{
+	return source->export &&
+	       (strcmp(source->export, name) == 0 || nbd_address_uri_same(source->uri, name));
+}
+
+static bool is_wanted(const struct stat_request *request, const struct stat_source *source)
+{
+	if (request->device)
+		return source->device && strcmp(source->device, request->device) == 0;
+	if (request->names.image && is_of_image(source, &request->names))
+		return true;
+	if (request->export)
+		return has_name(source, request->export);
+	return !request->names.image;
 }
 
 static json_t *part_object(const struct histogram_sum *sum)
@@ -73,7 +91,7 @@ static void add_row(const struct stat_source *source, void *data)
 	struct wanted *wanted = data;
 	json_t *row;
 
-	if (!source->image->figures || !is_wanted(wanted, source))
+	if (!source->image->figures || !is_wanted(wanted->request, source))
 		return;
 	row = json_pack("{s:s*, s:s*, s:s*, s:i, s:I, s:o}", "device", source->device, "export",
 			source->export, "uri", source->uri, "in_flight",
@@ -84,17 +102,31 @@ static void add_row(const struct stat_source *source, void *data)
 	json_array_append_new(wanted->rows, row);
 }
 
-int stat_rows(struct devices *devices, struct exports *exports, const char *device,
-	      const char *export, json_t **ret, struct error *err)
+static int nothing(const struct stat_request *request, struct error *err)
 {
-	struct wanted wanted = { device, export, json_array() };
+	char spec[SPEC_MAX];
+
+	if (request->device)
+		return error_set(err, -ENXIO, "%s is not mapped, or nothing is open behind it now.",
+				 request->device);
+	if (request->export)
+		snprintf(spec, sizeof(spec), "%s", request->export);
+	else
+		image_names_format(&request->names, spec, sizeof(spec));
+	return error_set(err, -ENXIO, "%s is not exported, nor a device that is served now.", spec);
+}
+
+int stat_rows(struct devices *devices, struct exports *exports, const struct stat_request *request,
+	      json_t **ret, struct error *err)
+{
+	struct wanted wanted = { request, json_array() };
+	bool all = !request->device && !request->export && !request->names.image;
 
 	devices_visit(devices, add_row, &wanted);
 	exports_visit(exports, add_row, &wanted);
-	if ((device || export) && json_array_size(wanted.rows) == 0) {
+	if (!all && json_array_size(wanted.rows) == 0) {
 		json_decref(wanted.rows);
-		return error_set(err, -ENXIO, "%s is not %s.", device ? device : export,
-				 device ? "mapped, or nothing is open behind it now" : "exported");
+		return nothing(request, err);
 	}
 	*ret = json_pack("{s:o}", "rows", wanted.rows);
 	return 0;

@@ -6,6 +6,7 @@
 
 #include "common/error.h"
 #include "core/figures.h"
+#include "daemon/map_request.h"
 
 struct devices;
 struct exports;
@@ -28,12 +29,16 @@ typedef void stat_visit(const struct stat_source *source, void *data);
 void devices_visit(struct devices *devices, stat_visit *visit, void *data);
 void exports_visit(struct exports *exports, stat_visit *visit, void *data);
 
-/*
- * *ret: the result of `stat` (see the schema): of the device of that path, the export of that name
- * or URI, or where both are NULL of all. -ENXIO when there is none.
- */
-int stat_rows(struct devices *devices, struct exports *exports, const char *device,
-	      const char *export, json_t **ret, struct error *err) warn_unused;
+/* The params of `stat`, which own the strings: what to tell about; all, where nothing is set. */
+struct stat_request {
+	const char *device;	  /* its path; then the others are not set */
+	const char *export;	  /* name or URI, or */
+	struct image_names names; /* what is of this image; names.image is NULL where not set */
+};
+
+/* *ret: the result of `stat` (see the schema). -ENXIO when there is nothing of that kind. */
+int stat_rows(struct devices *devices, struct exports *exports, const struct stat_request *request,
+	      json_t **ret, struct error *err) warn_unused;
 
 /* Writes all figures in the text format of Prometheus. */
 void stat_print_metrics(struct devices *devices, struct exports *exports, FILE *out);

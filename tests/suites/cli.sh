@@ -223,6 +223,10 @@ sends '{"name": "nbd://h:1/foo"}' unexport nbd://h:1/foo
 sends '{"name": "foo"}' unexport --export-name foo
 sends '{"name": "null:1M", "size": 1048576, "type": "null"}' unexport null:1M
 sends '{"device": "/dev/null"}' status /dev/null
+sends '{"device": "/dev/null"}' stat /dev/null
+sends '{"export": "p/foo", "image": "foo", "pool": "p", "type": "rbd"}' stat p/foo
+sends '{"export": "nbd://h:1/foo"}' stat nbd://h:1/foo
+sends '{"export": "a/b/c/d"}' stat a/b/c/d
 
 printf ' \nAQkey==\n\n' >"$TEST_DIR/key"
 sends '{"image": "foo", "key": "AQkey==", "type": "rbd"}' map foo --keyfile "$TEST_DIR/key"

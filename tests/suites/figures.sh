@@ -133,6 +133,8 @@ check_equal "a read took what the storage took" \
 	"$("$urbd" stat slow | column r_await | awk '{print ($1 >= 20)}')" 1
 check_equal "99 of 100 took no more than p99" \
 	"$("$urbd" stat slow | column p99 | awk '{print ($1 >= 20)}')" 1
+check_equal "by image" "$("$urbd" stat "$POOL/ceph" | awk '{print $1}' | xargs)" 'device ceph'
+check_says 'is not exported, nor a device' "an image that is neither" "$urbd" stat "$POOL/plain"
 check_equal "each kind of request has its line" "$("$urbd" stat -x ceph | awk '{print $1, $2}' | xargs -n 2)" \
 	$'device op\nceph read\nceph write'
 check_equal "where they are as large as fio made them" \

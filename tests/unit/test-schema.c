@@ -229,6 +229,16 @@ static void an_export_goes_by_name_or_image_or_either(void **state)
 	refuse("unexport", "{'type':'null'}", "\"size\"");
 }
 
+static void figures_are_of_all_or_a_device_or_what_bears_a_name(void **state)
+{
+	accept("stat", "{'export':'p/foo','pool':'p','image':'foo'}");
+	accept("stat", "{'image':'foo'}");
+	accept("stat", "{'type':'null','size':512}");
+	refuse("stat", "{'pool':'p'}", "\"image\"");
+	refuse("stat", "{'device':'/dev/x','export':'e'}", "\"export\"");
+	refuse("stat", "{'device':'/dev/x','image':'foo'}", "\"image\"");
+}
+
 static void settings_are_limits_of_one_thing(void **state)
 {
 	refuse("set", "{'device':'/dev/x'}", "\"settings\" is missing");
@@ -342,6 +352,7 @@ int main(void)
 		cmocka_unit_test(members_of_other_types_are_refused),
 		cmocka_unit_test(a_device_excludes_an_image),
 		cmocka_unit_test(an_export_goes_by_name_or_image_or_either),
+		cmocka_unit_test(figures_are_of_all_or_a_device_or_what_bears_a_name),
 		cmocka_unit_test(settings_are_limits_of_one_thing),
 		cmocka_unit_test(clients_and_users_have_a_form),
 		cmocka_unit_test(locks_are_a_choice),
