@@ -3,6 +3,7 @@
  *
  *   librbd-loop --image POOL/NAME [option...]
  *     --conf FILE, --id USER       the cluster ("": none), the Ceph user (admin)
+ *     --option KEY=VALUE           of librados or librbd, as 'urbd map -o' takes it; up to 8 times
  *     --rw PATTERN                 read, write, randread, randwrite, randrw (70 % reads)
  *     --block BYTES, --depth N     of each request, requests in flight (4096, 1)
  *     --seconds N, --requests N    when it ends (4 seconds, no number)
@@ -37,6 +38,7 @@
 #include "tests/bench/feeder.h"
 
 #define DEPTH_MAX     1024
+#define OPTIONS_MAX   8
 #define BLOCK_MAX     (16u << 20)
 #define READ_PERCENT  70
 #define NS_PER_SECOND 1000000000.0
@@ -57,6 +59,9 @@ static struct {
 	unsigned read_percent;
 	bool random, flush, socket;
 } settings = { .user = "admin", .block = 4096, .depth = 1, .seconds = 4, .read_percent = 100 };
+
+static struct rbd_client_option options[OPTIONS_MAX];
+static unsigned nr_options;
 
 static rbd_image_t image;
 static uint64_t blocks; /* of the image */
@@ -304,7 +309,12 @@ static rados_ioctx_t open_image(struct rbd_client *client)
 
 static struct rbd_client *connect_client(void)
 {
-	struct rbd_client_config config = { .conf = settings.conf, .user = settings.user };
+	struct rbd_client_config config = {
+		.conf = settings.conf,
+		.user = settings.user,
+		.options = options,
+		.nr_options = nr_options,
+	};
 	struct error err = ERROR_NONE;
 	struct rbd_client *client;
 
@@ -343,6 +353,16 @@ static void set_image(char *text)
 	settings.image = slash + 1;
 }
 
+static void add_option(char *text)
+{
+	char *equals = strchr(text, '=');
+
+	if (!equals || nr_options == OPTIONS_MAX)
+		usage("--option");
+	*equals = '\0';
+	options[nr_options++] = (struct rbd_client_option){ text, equals + 1 };
+}
+
 static void set_pattern(const char *text)
 {
 	settings.random = strncmp(text, "rand", 4) == 0;
@@ -358,23 +378,20 @@ static void set_pattern(const char *text)
 static void read_options(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "image", 1, NULL, 'i' },
-		{ "conf", 1, NULL, 'c' },
-		{ "id", 1, NULL, 'u' },
-		{ "rw", 1, NULL, 'r' },
-		{ "block", 1, NULL, 'b' },
-		{ "depth", 1, NULL, 'd' },
-		{ "seconds", 1, NULL, 's' },
-		{ "fsync", 0, NULL, 'f' },
-		{ "requests", 1, NULL, 'n' },
-		{ "socket", 0, NULL, 'S' },
-		{ 0 },
+		{ "option", 1, NULL, 'o' }, { "image", 1, NULL, 'i' },
+		{ "conf", 1, NULL, 'c' },   { "id", 1, NULL, 'u' },
+		{ "rw", 1, NULL, 'r' },	    { "block", 1, NULL, 'b' },
+		{ "depth", 1, NULL, 'd' },  { "seconds", 1, NULL, 's' },
+		{ "fsync", 0, NULL, 'f' },  { "requests", 1, NULL, 'n' },
+		{ "socket", 0, NULL, 'S' }, { 0 },
 	};
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (option == 'i')
 			set_image(optarg);
+		else if (option == 'o')
+			add_option(optarg);
 		else if (option == 'c')
 			settings.conf = optarg;
 		else if (option == 'u')
