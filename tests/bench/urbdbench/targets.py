@@ -180,7 +180,7 @@ class LibrbdLoop(Target):
     options = ()
 
     def can(self, workload):
-        return workload.jobs == 1 and workload.images == 1
+        return super().can(workload) and workload.jobs == 1 and workload.images == 1
 
     def run(self, workload):
         cluster = self.setup.cluster
