@@ -14,8 +14,8 @@
  * thread. The client is made as urbdd makes it, so the settings of librados and librbd are the
  * same. With --socket it is the least that a server can be: one thread receives requests of a
  * client (feeder.h), and librbd's own sends the replies. Prints one JSON object: requests, seconds,
- * CPU seconds of the process meanwhile, and latencies in ns (at most an eighth too high). Exit: 0,
- * or 1 after any failure.
+ * CPU seconds of the process meanwhile, and latencies in ns (at most an eighth too high); with
+ * --fsync those of the flushes apart from those of the writes. Exit: 0, or 1 after any failure.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -48,7 +48,7 @@ struct slot {
 	uint8_t *buffer;
 	uint64_t random, began;
 	uint64_t requests;
-	struct histogram latency;
+	struct histogram latency, flush_latency;
 	bool writing, flushing;
 };
 
@@ -153,6 +153,13 @@ static void asked(unsigned tag, const uint8_t *payload)
 	start_request(slot);
 }
 
+static void add_latency(struct slot *slot)
+{
+	struct histogram *latency = slot->flushing ? &slot->flush_latency : &slot->latency;
+
+	histogram_add(latency, clock_ns(clock_since(slot->began, clock_now())));
+}
+
 /* A write that is to be flushed counts when the flush is done. */
 static void completed(rbd_completion_t completion, void *data)
 {
@@ -164,9 +171,9 @@ static void completed(rbd_completion_t completion, void *data)
 		end_slot((int)r);
 		return;
 	}
+	add_latency(slot);
 	slot->flushing = settings.flush && slot->writing && !slot->flushing;
 	if (!slot->flushing) {
-		histogram_add(&slot->latency, clock_ns(clock_since(slot->began, clock_now())));
 		slot->requests++;
 		if (is_enough()) {
 			end_slot(0);
@@ -188,8 +195,7 @@ static void start_request(struct slot *slot)
 		end_slot(r);
 		return;
 	}
-	if (!slot->flushing)
-		slot->began = clock_now();
+	slot->began = clock_now();
 	r = ask_librbd(slot, completion);
 	if (r < 0) {
 		rbd_aio_release(completion);
@@ -263,19 +269,32 @@ static double cpu_seconds(void)
 	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+static void print_latency(const struct histogram_sum *sum)
+{
+	printf("\"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"p999_ns\": %" PRIu64,
+	       histogram_quantile(sum, 500), histogram_quantile(sum, 990),
+	       histogram_quantile(sum, 999));
+}
+
 static void report(double seconds, double cpu)
 {
-	struct histogram_sum sum = { 0 };
+	struct histogram_sum sum = { 0 }, flushes = { 0 };
 	uint64_t requests = 0;
 
 	for (unsigned i = 0; i < settings.depth; i++) {
 		histogram_read(&slots[i].latency, &sum);
+		histogram_read(&slots[i].flush_latency, &flushes);
 		requests += slots[i].requests;
 	}
-	printf("{\"requests\": %" PRIu64 ", \"seconds\": %.6f, \"cpu_seconds\": %.6f, "
-	       "\"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"p999_ns\": %" PRIu64 "}\n",
-	       requests, seconds, cpu, histogram_quantile(&sum, 500), histogram_quantile(&sum, 990),
-	       histogram_quantile(&sum, 999));
+	printf("{\"requests\": %" PRIu64 ", \"seconds\": %.6f, \"cpu_seconds\": %.6f, ", requests,
+	       seconds, cpu);
+	print_latency(&sum);
+	if (settings.flush) {
+		printf(", \"flush\": {\"requests\": %" PRIu64 ", ", flushes.count);
+		print_latency(&flushes);
+		printf("}");
+	}
+	printf("}\n");
 }
 
 static void measure(void)

@@ -9,8 +9,8 @@ from . import procfs
 
 
 def run_fio(target, workload, setup):
-    """fio's own words, and the CPU seconds of its process."""
-    command = ["fio", "--output-format=json", "--unified_rw_reporting=1", "--group_reporting", "--thread",
+    """What fio says of all its jobs together."""
+    command = ["fio", "--output-format=json", "--unified_rw_reporting=both", "--group_reporting", "--thread",
                "--time_based", f"--runtime={setup.seconds}", "--percentile_list=50:99:99.9",
                f"--size={setup.image_mib}M", "--norandommap", "--randrepeat=0"] + workload.fio()
     if workload.cpus:
@@ -29,11 +29,16 @@ def run_fio(target, workload, setup):
 
 
 def result_of_fio(job):
-    mixed = job["mixed"]
-    latency = mixed["clat_ns"]["percentile"]
-    return {"requests": mixed["total_ios"], "seconds": mixed["runtime"] / 1000,
-            "p50": latency["50.000000"] / 1000, "p99": latency["99.000000"] / 1000,
-            "p99.9": latency["99.900000"] / 1000}
+    mixed, sync = job["mixed"], job["sync"]
+    result = {"requests": mixed["total_ios"], "seconds": mixed["runtime"] / 1000, **latencies(mixed["clat_ns"])}
+    if sync["total_ios"]:
+        result["flush"] = {"requests": sync["total_ios"], **latencies(sync["lat_ns"])}
+    return result
+
+
+def latencies(found):
+    return {name: found["percentile"][key] / 1000
+            for name, key in (("p50", "50.000000"), ("p99", "99.000000"), ("p99.9", "99.900000"))}
 
 
 def children_seconds():
@@ -42,7 +47,8 @@ def children_seconds():
 
 
 def sample(target, workload, setup):
-    """One run. Times are in microseconds, CPU is per request."""
+    """One run. Times are in microseconds, CPU is per request. A write that is to be flushed is one
+    request with its flush, and the latencies of both are apart."""
     pids = target.pids()
     server, machine, switches = procfs.cpu_seconds(pids), procfs.machine_seconds(), procfs.switches(pids)
     client = children_seconds()
@@ -57,7 +63,7 @@ def sample(target, workload, setup):
         "requests": result["requests"],
         "iops": result["requests"] / result["seconds"],
         "mib/s": result["requests"] / result["seconds"] * workload.block / (1 << 20),
-        "p50": result["p50"], "p99": result["p99"], "p99.9": result["p99.9"],
+        **{name: result[name] for name in ("p50", "p99", "p99.9", "flush") if name in result},
         "cpu": server_cpu / requests * 1e6 if pids or target.client_serves else None,
         "machine": (procfs.machine_seconds() - machine) / requests * 1e6,
         "switches": (procfs.switches(pids) - switches) / requests

@@ -4,16 +4,24 @@ import statistics
 FEWEST = 500  # requests of a point: what is divided by fewer says nothing
 
 
+def parts(sample):
+    """A sample; and what it says of the flushes, as if they were a workload of their own."""
+    yield sample
+    if "flush" in sample:
+        yield {"target": sample["target"], "workload": f"{sample['workload']}: flush", "round": sample["round"],
+               **sample["flush"]}
+
+
 class Figures:
     def __init__(self, samples):
-        self.samples = samples
+        self.samples = [part for sample in samples for part in parts(sample)]
 
     def _values(self, target, workload, figure):
         return {s["round"]: s[figure] for s in self.samples
                 if s["target"] == target and s["workload"] == workload and s.get(figure) is not None}
 
     def has(self, target, workload):
-        return bool(self._values(target, workload, "iops"))
+        return bool(self._values(target, workload, "p50"))
 
     def workloads(self, targets):
         seen = dict.fromkeys(s["workload"] for s in self.samples if s["target"] in targets)

@@ -189,8 +189,9 @@ class LibrbdLoop(Target):
                    "--block", str(workload.block), "--depth", str(workload.depth),
                    "--seconds", str(self.setup.seconds), *self.options] + (["--fsync"] if workload.fsync else [])
         result = json.loads(call(command))
-        for name, key in (("p50", "p50_ns"), ("p99", "p99_ns"), ("p99.9", "p999_ns")):
-            result[name] = result.pop(key) / 1000
+        for timed in [result] + ([result["flush"]] if "flush" in result else []):
+            for name, key in (("p50", "p50_ns"), ("p99", "p99_ns"), ("p99.9", "p999_ns")):
+                timed[name] = timed.pop(key) / 1000
         return result
 
 
