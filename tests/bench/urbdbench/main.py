@@ -18,7 +18,7 @@ from . import lab, matrix, report, scale, targets, workloads
 DESCRIPTION = """Measures urbd against its peers: exports on this machine, block devices where the
 kernel has them or in a guest. Targets take turns within each round; figures are medians of the
 rounds, and ratios are medians of the ratios within each."""
-HOST_LOAD = "URBD_BENCH_LOAD"  # for the guest, which sees its own load only
+LOAD = "URBD_BENCH_LOAD"  # the machine's when the run began; a guest sees its own only
 EPILOG = """Everything that is there and takes no device: %(prog)s
 Devices, in a guest where this kernel lacks them:      %(prog)s --devices
 Tables of both:                                        %(prog)s --only-report"""
@@ -89,7 +89,8 @@ def about(args, missing):
     return {"date": datetime.date.today().isoformat(), "kernel": platform.release().split("-")[0],
             "cpus": f"{count} CPU{'s' if count > 1 else ''}",
             "versions": {name: version for name, version in found.items() if version},
-            "load": float(os.environ.get(HOST_LOAD, os.getloadavg()[0])), "runs": args.runs, "seconds": args.seconds, "image_mib": args.image_mib, "missing": missing}
+            "load": float(os.environ[LOAD]), "runs": args.runs, "seconds": args.seconds,
+            "image_mib": args.image_mib, "missing": missing}
 
 
 def chosen_classes(args):
@@ -202,9 +203,9 @@ def write_report(args):
 
 def measure_in_guest(args, cluster):
     """The same program, where the kernel has the devices; the images are made already."""
-    options = ["--env", f"{HOST_LOAD}={os.getloadavg()[0]}", "--net", cluster.netns, "--rw", cluster.directory, "--rw", args.output, "--timeout", "7200",
+    options = ["--net", cluster.netns, "--rw", cluster.directory, "--rw", args.output, "--timeout", "14400",
                "--mem", "3072", "--module", "rbd", "--module", "null_blk nr_devices=4 gb=4 queue_mode=2"]
-    for name, value in cluster.environment().items():
+    for name, value in {LOAD: os.environ[LOAD], **cluster.environment()}.items():
         options += ["--env", f"{name}={value}"]
     subprocess.run([f"{lab.LAB}/with-kernel", *options, "--", sys.executable, *sys.argv, "--inside"], check=True)
 
@@ -220,6 +221,7 @@ def allow_devices(count):
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # and clean up
     args = arguments()
+    os.environ.setdefault(LOAD, str(os.getloadavg()[0]))  # before this run adds to it
     os.makedirs(args.output, exist_ok=True)
     args.output = os.path.realpath(args.output)
     if args.inside:
