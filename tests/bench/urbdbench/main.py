@@ -196,7 +196,8 @@ def write_report(args):
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
                 found.append(json.load(file))
-    say(f"report: {report.write(found, args.output)}")
+    say(f"report: {report.write(found, args.output)}\n")
+    say("\n".join(report.summary(found)))
 
 
 # ---- in a guest

@@ -8,7 +8,9 @@ TITLES = {"sockets-null": "NBD over a unix socket, nothing stored", "sockets-rbd
           "devices-null": "Block devices, nothing stored", "devices-rbd": "RBD images as block devices"}
 COLUMNS = [("iops", "IOPS", 0), ("p50", "p50 µs", 0), ("p99", "p99 µs", 0), ("p99.9", "p99.9 µs", 0),
            ("cpu", "CPU µs", 1), ("machine", "machine µs", 1), ("switches", "switches", 2)]
-RATIOS = [("iops", "IOPS"), ("p99", "p99"), ("cpu", "CPU")]
+SPREADS = ("iops", "cpu")  # whose least and most of the rounds are told
+RATIOS = [("iops", "IOPS"), ("p50", "p50"), ("p99", "p99"), ("p99.9", "p99.9"), ("cpu", "CPU"),
+          ("machine", "machine")]
 
 
 def number(value, digits):
@@ -23,11 +25,36 @@ def table(header, lines):
     yield ""
 
 
-def matrix_line(figures, reference, target, workload):
-    values = [number(figures.median(target, workload, figure), digits) for figure, _, digits in COLUMNS]
-    ratios = ["" if target == reference else ratio_text(figures.ratio(reference, target, workload, figure))
-              for figure, _ in RATIOS]
-    return [workload, target] + values + ratios
+def figure_columns():
+    for figure, title, _ in COLUMNS:
+        yield title
+        if figure in SPREADS:
+            yield "rounds"
+
+
+def figure_cells(figures, target, workload):
+    for figure, _, digits in COLUMNS:
+        yield number(figures.median(target, workload, figure), digits)
+        if figure in SPREADS:
+            yield spread_text(figures.spread(target, workload, figure), digits)
+
+
+def spread_text(spread, digits):
+    return "–" if spread is None else " … ".join(number(value, digits) for value in spread)
+
+
+def figure_table(figures, members, workloads):
+    yield from table(["workload", "target", *figure_columns()],
+                     [[workload, target, *figure_cells(figures, target, workload)]
+                      for workload in workloads for target in members if figures.has(target, workload)])
+
+
+def ratio_table(figures, reference, peers, workloads):
+    yield from table(["workload", f"{reference} to", *(title for _, title in RATIOS)],
+                     [[workload, peer, *(ratio_text(figures.ratio(reference, peer, workload, figure))
+                                         for figure, _ in RATIOS)]
+                      for workload in workloads for peer in peers
+                      if figures.has(peer, workload) and figures.has(reference, workload)])
 
 
 def ratio_text(ratio):
@@ -46,37 +73,65 @@ def groups(results):
             yield group, title, members
 
 
+def compared(results):
+    """The groups in which there is something to hold urbd against: {group: (reference, peers)}."""
+    return {group: (members[0], members[1:]) for group, _, members in groups(results)
+            if len(members) > 1 and members[0] == targets.reference(group)}
+
+
+def picture(results, figures, group, title, directory):
+    reference, peers = compared(results)[group]
+    name = f"{results['place']}-{group}.svg"
+    with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+        file.write(plot.draw(figures, reference, peers, figures.workloads([reference, *peers]), title))
+    yield f"![{title}]({name})"
+    yield ""
+
+
 def matrix(results, figures, directory):
     for group, title, members in groups(results):
-        reference, peers = members[0], members[1:]
-        workloads = figures.workloads(members)
         yield f"### {title}"
         yield ""
-        if peers and reference == targets.reference(group):
-            name = f"{results['place']}-{group}.svg"
-            with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
-                file.write(plot.draw(figures, reference, peers, workloads, title))
-            yield f"![{title}]({name})"
-            yield ""
-        header = ["workload", "target"] + [title for _, title, _ in COLUMNS] + \
-                 [f"{reference}: {title}" for _, title in RATIOS]
-        yield from table(header, [matrix_line(figures, reference, target, workload)
-                                  for workload in workloads for target in members
-                                  if figures.has(target, workload)])
+        if group in compared(results):
+            yield from picture(results, figures, group, title, directory)
+            yield from ratios(results, figures, group)
+        yield from figure_table(figures, members, figures.workloads(members))
+
+
+def ratios(results, figures, group):
+    reference, peers = compared(results)[group]
+    yield from ratio_table(figures, reference, peers, figures.workloads([reference, *peers]))
 
 
 def held(results):
-    lines = []
-    for name, one in results["held"].items():
-        opened = sorted(one["open_seconds"])
-        milliseconds = number(opened[len(opened) // 2] * 1000, 0) if opened else "–"
-        sizes = [number(one[key] / 1024, 1) if key in one else "–" for key in ("private", "pss")]
-        lines.append([name, str(one["images"]), milliseconds, str(one["processes"]), *sizes,
-                      str(one.get("threads", "–")), str(one.get("sockets", "–"))])
     yield "### Memory, threads, and the time to open an image"
     yield ""
-    yield from table(["target", "images", "open, ms", "processes", "private MiB", "PSS MiB", "threads", "sockets"],
-                     lines)
+    yield from table(["target", "images", "first open, ms", "processes", "private MiB", "PSS MiB", "threads",
+                      "sockets", "urbd: private", "urbd: threads"],
+                     [[name, *held_cells(one), *held_ratios(results, name, one)]
+                      for name, one in results["held"].items() if not targets.ALL[name].client_serves])
+
+
+def held_cells(one):
+    opened = one["open_seconds"]
+    yield str(one["images"])
+    yield number(opened[0] * 1000, 0) if opened else "–"
+    yield str(one["processes"])
+    for key in ("private", "pss"):
+        yield number(one[key] / 1024, 1) if key in one else "–"
+    for key in ("threads", "sockets"):
+        yield str(one.get(key, "–"))
+
+
+def held_ratios(results, name, one):
+    """urbd's to a peer of its group."""
+    reference = targets.reference(targets.ALL[name].group)
+    ours = results["held"].get(reference, {})
+    for key in ("private", "threads"):
+        if name == reference:
+            yield ""
+        else:
+            yield ratio_text(ours[key] / one[key] if one.get(key) and key in ours else None)
 
 
 def scale_lines(scale):
@@ -143,6 +198,18 @@ def markdown(results, directory):
     for part in (about(results), matrix(results, figures, directory), held(results),
                  scale(results)):
         yield from part
+
+
+def summary(all_results):
+    """What a run comes to: the ratios, and the aims."""
+    for results in all_results:
+        figures = Figures(results["samples"])
+        for group, title, _ in groups(results):
+            if group in compared(results):
+                yield f"### {title}"
+                yield ""
+                yield from ratios(results, figures, group)
+    yield from aim_table(all_results)
 
 
 def write(all_results, directory):
