@@ -41,13 +41,12 @@ def sockets_rbd(figures):
 
 def depth_one(figures, kind):
     """A round trip of the socket: what the quicker of the peers without storage needs for one."""
-    workload = f"{kind}-4k-d1"
-    trips = [t for t in (figures.median(peer, workload, "p50") for peer in ("nbdkit-null", "qemu-null")) if t]
-    ours, direct = (figures.median(name, workload, "p50") for name in ("urbd-rbd", "fio-rbd"))
-    if not (trips and ours and direct):
-        return None
+    ours, direct, *peers = (figures.rounds(name, f"{kind}-4k-d1", "p50")
+                            for name in ("urbd-rbd", "fio-rbd", "nbdkit-null", "qemu-null"))
+    trips = {turn: min(peer[turn] for peer in peers if turn in peer) for turn in set().union(*peers)}
+    ratios = [ours[turn] / (1.15 * direct[turn] + trips[turn]) for turn in ours if turn in direct and turn in trips]
     return at_most(f"RBD export, 4 KiB {kind}, depth 1: median latency to 1.15 × fio's rbd engine + "
-                   "a round trip of the socket", ours / (1.15 * direct + min(trips)), 1)
+                   "a round trip of the socket", statistics.median(ratios) if ratios else None, 1)
 
 
 def to_null_peers(figures, workload, what):
