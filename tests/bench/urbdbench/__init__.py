@@ -7,7 +7,7 @@ workloads   what is asked of them
 client      runs fio, or a target's own client, and says what came of it
 procfs      what the machine says of processes: CPU, memory, threads, switches
 matrix      every workload on every target, in turns
-scale       many images: memory, threads, time to map, flat cost, fairness
+scale       beside the matrix: memory, threads, time to map, flat cost, fairness
 aims        what the project wants to reach, and whether it does
 report      Markdown and JSON; plot: SVG
 """

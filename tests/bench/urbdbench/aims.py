@@ -80,67 +80,49 @@ def devices(figures):
                        figures.ratio(ours, "fio-rbd-here", workload, "iops"), 0.9)
 
 
-def open_time(held, parts):
-    """A daemon's first map connects to the cluster, as each of rbd-nbd's does; later ones need not."""
-    ours, peer = (held.get(name, {}).get("open_seconds") for name in ("urbd-ublk-rbd", "rbd-nbd"))
-    if ours and peer:
-        yield at_most("map of the first images to devices: time to rbd-nbd's",
-                      statistics.median(ours) / statistics.median(peer), 0.5)
-    if peer and "open" in parts:
-        yield at_most("map of one more image to a device: time to rbd-nbd's",
-                      parts["open"]["single_seconds"] / statistics.median(peer), 0.5)
-
-
-def in_parallel(parts, what):
+def opens(parts, opened):
     if "open" in parts:
-        yield at_least(f"images {what} in parallel: rate to a row of single ones", parts["open"]["gain"], 4)
+        yield at_least(f"{parts['open']['images']} images {opened} in parallel: rate to a row of single ones",
+                       parts["open"]["gain"], 4)
 
 
-def memory(held, parts):
-    """As many processes of rbd-nbd, by the private memory of the one or few that ran."""
-    peer, idle = held.get("rbd-nbd"), parts.get("idle")
-    if peer and idle:
-        yield at_most(f"{idle['images']} idle images on one daemon: private memory to as many rbd-nbd's",
-                      idle["all"]["private"] / (peer["private"] / peer["images"] * idle["images"]), 0.1)
+def to_peers(idle):
+    """Private memory to that of as many processes of the peer, by those that were idle beside them."""
+    peer = idle["peer"]
+    return (idle["all"]["private"] / idle["images"]) / (peer["private"] / peer["images"])
 
 
-def scale(parts):
-    idle = parts.get("idle")
+def memory(parts, opened):
+    idle, many = parts.get("idle"), parts.get("many")
     if idle:
-        yield at_most("64 idle images: private memory of each over the first", idle["each_mib"], 0.6, " MiB")
-        yield at_most("30 s after a burst of 1 MiB I/O to all of them", idle["burst_each_mib"], 1, " MiB")
-    many = parts.get("many")
+        which = f"{idle['images']} idle images {opened}"
+        if idle.get("peer", {}).get("target") == "rbd-nbd":
+            yield at_most(f"{which}: private memory to as many rbd-nbd's", to_peers(idle), 0.1)
+        yield at_most(f"{which}: private memory of each over the first", idle["each_mib"], 0.6, " MiB")
+        yield at_most(f"{which}: the same {idle.get('settle_seconds', 30)} s after a burst of 1 MiB I/O to all of them",
+                      idle["burst_each_mib"], 1, " MiB")
     if many:
-        yield at_most(f"{many['images']} images: threads more than with {many['before']}",
-                      many["threads_more"], 0)
-        yield at_most(f"{many['images']} images: sockets more than with {many['before']}",
-                      many["sockets_more"], 0)
+        for what in ("threads", "sockets"):
+            yield at_most(f"{many['images']} images {opened}: {what} more than with {many['before']}",
+                          many[f"{what}_more"], 0)
+
+
+def behaviour(parts, opened):
     if "flat" in parts:
-        yield at_most("CPU per request with 64 images to that with one", parts["flat"]["ratio"], 1.1)
+        yield at_most(f"{parts['flat']['images']} images {opened}: CPU per request on one of them to that where "
+                      "there is one", parts["flat"]["ratio"], 1.1)
     if "fairness" in parts:
-        yield at_most("4 KiB depth-1 p99 beside 1 MiB writes at depth 128: one daemon to two",
+        yield at_most(f"4 KiB depth-1 p99 beside 1 MiB writes at depth 128, both {opened}: one daemon to two",
                       parts["fairness"]["ratio"], 1.1)
 
 
-def merged(all_results):
-    """Exports and devices as one; of what both have, the exports'."""
-    samples, held, parts = [], {}, {}
-    for results in reversed(all_results):
-        samples += results["samples"]
-        held.update(results["held"])
-        parts.update(results["scale"])
-    return samples, held, parts
-
-
-def scale_of(all_results, place):
-    return next((results["scale"] for results in all_results if results["place"] == place), {})
+def scale(results):
+    opened = {"exports": "exported", "devices": "mapped"}[results["place"]]
+    for aims in (opens, memory, behaviour):
+        yield from aims(results["scale"], opened)
 
 
 def all_of(all_results):
-    samples, held, parts = merged(all_results)
-    figures = Figures(samples)
-    exported, mapped = (scale_of(all_results, place) for place in ("exports", "devices"))
-    for aims in (sockets_rbd(figures), sockets_null(figures), devices(figures), open_time(held, mapped),
-                 in_parallel(exported, "exported"), in_parallel(mapped, "mapped to devices"),
-                 memory(held, parts), scale(parts)):
+    figures = Figures([sample for results in all_results for sample in results["samples"]])
+    for aims in (sockets_rbd(figures), sockets_null(figures), devices(figures), *map(scale, all_results)):
         yield from (aim for aim in aims if aim)

@@ -47,9 +47,9 @@ class Cluster:
     def rbd(self, *arguments):
         self.near(["rbd", "-c", self.ceph_conf, "--id", self.client, *arguments], stdout=subprocess.DEVNULL)
 
-    def create(self, image, mib, fill=True):
-        """An image all of whose objects hold data: what was never written costs nothing to read."""
+    def create(self, image, mib, filled):
+        """An image whose first MiB hold data: what was never written costs nothing to read."""
         self.rbd("create", f"{self.pool}/{image}", "--size", f"{mib}M")
-        if fill:
+        if filled:
             self.rbd("bench", "--io-type", "write", "--io-size", "4M", "--io-threads", "4", "--io-total",
-                     f"{mib}M", f"{self.pool}/{image}")
+                     f"{filled}M", f"{self.pool}/{image}")

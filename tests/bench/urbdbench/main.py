@@ -44,6 +44,14 @@ def names(known):
     return parse
 
 
+def at_least(least):
+    def parse(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number from {least} on")
+        return int(text)
+    return parse
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=DESCRIPTION, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,14 +59,17 @@ def arguments():
     parser.add_argument("--targets", type=names(list(targets.ALL)), metavar="NAME,...")
     parser.add_argument("--workloads", type=names(list(workloads.ALL)), metavar="NAME,...")
     parser.add_argument("--scale", type=names(scale.PARTS), default=list(scale.PARTS), metavar="PART,...",
-                        help=f"parts about many images: {', '.join(scale.PARTS)}")
-    parser.add_argument("--no-matrix", action="store_true", help="only the parts about many images")
-    parser.add_argument("--no-scale", action="store_true", help="not the parts about many images")
-    parser.add_argument("--runs", type=int, default=3, help="rounds (%(default)s)")
-    parser.add_argument("--seconds", type=int, default=4, help="of each point (%(default)s)")
-    parser.add_argument("--image-mib", type=int, default=128, help="size of each image (%(default)s)")
-    parser.add_argument("--images", type=int, default=64, help="that many idle ones (%(default)s)")
-    parser.add_argument("--many-images", type=int, default=256, help="and that many at most (%(default)s)")
+                        help=f"parts beside the matrix: {', '.join(scale.PARTS)}")
+    parser.add_argument("--no-matrix", action="store_true", help="only the parts beside it")
+    parser.add_argument("--no-scale", action="store_true", help="not the parts beside the matrix")
+    parser.add_argument("--runs", type=at_least(1), default=3, help="rounds (%(default)s)")
+    parser.add_argument("--seconds", type=at_least(1), default=4, help="of each point (%(default)s)")
+    parser.add_argument("--image-mib", type=at_least(4), default=128, help="size of each image (%(default)s)")
+    parser.add_argument("--images", type=at_least(2), default=64, help="that many idle ones (%(default)s)")
+    parser.add_argument("--many-images", type=at_least(2), default=256, help="and that many at most (%(default)s)")
+    parser.add_argument("--peer-images", type=at_least(1), default=8, help="idle ones of the peer (%(default)s)")
+    parser.add_argument("--settle", type=at_least(0), default=30, metavar="SECONDS",
+                        help="from a burst until memory is looked at (%(default)s)")
     parser.add_argument("--build", default=os.environ.get("URBD_BUILD", os.path.join(lab.TOP, "build/test")))
     parser.add_argument("--output", default=os.path.join(lab.TOP, "build/bench"), metavar="DIRECTORY")
     parser.add_argument("--only-report", action="store_true", help="write the report of earlier runs anew")
@@ -103,8 +114,8 @@ def chosen_workloads(args):
     return [workloads.ALL[name] for name in args.workloads or usual]
 
 
-def scale_class(args):
-    return targets.UrbdUblkRbd if args.devices else targets.UrbdRbd
+def place(args):
+    return scale.DEVICES if args.devices else scale.EXPORTS
 
 
 def scale_parts(args):
@@ -112,7 +123,7 @@ def scale_parts(args):
 
 
 def counts(args):
-    return scale.Counts(args.images, args.many_images)
+    return scale.Counts(args.images, args.many_images, args.peer_images, args.settle)
 
 
 # ---- images
@@ -122,10 +133,11 @@ def make_images(args, cluster):
         most = max(workload.images for workload in chosen_workloads(args))
         for kind in filter(targets.uses_cluster, chosen_classes(args)):
             for index in range(most):
-                cluster.create(f"{kind.name}.{index}", args.image_mib)
-    for part, count in scale.images(scale_parts(args), counts(args)).items():
-        for index in range(count):
-            cluster.create(f"{scale_class(args).name}-{part}.{index}", args.image_mib, fill=index == 0)
+                cluster.create(f"{kind.name}.{index}", args.image_mib, args.image_mib)
+    for part in scale_parts(args):
+        for images in scale.images(part, place(args), counts(args)):
+            for name, filled in images.all(args.image_mib):
+                cluster.create(name, args.image_mib, filled)
 
 
 # ---- measuring
@@ -136,12 +148,12 @@ def measure(args, cluster):
     results = {"place": "devices" if args.devices else "exports",
                "title": "Block devices" if args.devices else "Exports",
                "about": about(args, {}), "samples": [], "held": {}, "scale": {},
-               "scale_target": scale_class(args).name}
+               "scale_target": place(args).urbd.name}
     with tempfile.TemporaryDirectory(prefix="urbd-bench.") as directory:
         setup = Setup(args.build, directory, cluster, args.runs, args.seconds, args.image_mib)
         if not args.no_matrix:
             measure_matrix(args, setup, results)
-        for part, found in scale.run(scale_parts(args), scale_class(args), setup, counts(args)):
+        for part, found in scale.run(scale_parts(args), place(args), setup, counts(args)):
             say(f"{part}: {found}")
             results["scale"][part] = found
             save(args, results)

@@ -5,14 +5,19 @@ import dataclasses
 from . import client, procfs
 
 
+def in_turn(some, turn):
+    """All of them, from another one on each time."""
+    start = turn % max(len(some), 1)
+    return some[start:] + some[:start]
+
+
 def run(targets, workload, setup):
     samples = []
     able = [target for target in targets if target.can(workload)]
     for target in able:
         target.ensure(workload.images)
     for turn in range(setup.runs):
-        start = turn % max(len(able), 1)
-        for target in able[start:] + able[:start]:
+        for target in in_turn(able, turn):
             figures = client.sample(target, workload, setup)
             samples.append({"target": target.name, "workload": workload.name, "round": turn, **figures})
     return samples

@@ -134,38 +134,54 @@ def held_ratios(results, name, one):
             yield ratio_text(ours[key] / one[key] if one.get(key) and key in ours else None)
 
 
-def scale_lines(scale):
-    if "idle" in scale:
-        idle = scale["idle"]
-        yield (f"- {idle['images']} idle images: {idle['each_mib']:.2f} MiB private each over the first, "
-               f"{idle['all']['threads']} threads, {idle['all']['sockets']} sockets in all; "
-               f"{idle['burst_each_mib']:.2f} MiB each 30 s after a burst of 1 MiB writes to all of them")
-    if "many" in scale:
-        many = scale["many"]
-        yield (f"- {many['images']} images: {many['now']['threads']} threads and {many['now']['sockets']} sockets, "
-               f"with {many['before']} images {many['then']['threads']} and {many['then']['sockets']}; "
-               f"{many['now']['private'] / 1024:.0f} MiB private in all")
-    if "open" in scale:
-        opened = scale["open"]
-        yield (f"- {opened['images']} images one after the other {opened['row_seconds']:.2f} s "
-               f"({opened['single_seconds'] * 1000:.0f} ms each), all at once {opened['parallel_seconds']:.2f} s: "
-               f"×{opened['gain']:.1f}")
-    if "flat" in scale:
-        flat = scale["flat"]
-        yield (f"- 4 KiB reads, depth 32, on one of {flat['images']} images: {flat['all_us']:.1f} µs CPU each; "
-               f"where there is one image {flat['one_us']:.1f} µs: ×{flat['ratio']:.2f}")
-    if "fairness" in scale:
-        p99 = scale["fairness"]["p99_us"]
-        yield (f"- p99 of 4 KiB reads, depth 1: alone {p99['alone']:.0f} µs; beside 1 MiB writes, depth 128, to "
-               f"another image of the same daemon {p99['same']:.0f} µs, of another daemon {p99['other']:.0f} µs: "
-               f"×{scale['fairness']['ratio']:.2f}")
+def footprint_text(found):
+    return f"{found['private'] / 1024:.1f} MiB private, {found['threads']} threads, {found['sockets']} sockets"
+
+
+def idle_lines(idle):
+    yield (f"- {idle['images']} idle images: {footprint_text(idle['all'])} in all; {idle['each_mib']:.2f} MiB private "
+           f"each over the first; {idle['burst_each_mib']:.2f} MiB each {idle.get('settle_seconds', 30)} s after a "
+           "burst of 1 MiB writes to all of them")
+    if "peer" in idle:
+        peer = idle["peer"]
+        yield (f"- {peer['images']} idle images of {peer['target']} beside them: {footprint_text(peer)} in all; for "
+               f"each image urbd has ×{aims.to_peers(idle):.2f} of its private memory")
+
+
+def many_lines(many):
+    yield (f"- {many['images']} images: {footprint_text(many['now'])}; with {many['before']} images "
+           f"{footprint_text(many['then'])}")
+
+
+def open_lines(opened):
+    yield (f"- {opened['images']} images one after the other {opened['row_seconds']:.2f} s "
+           f"({opened['single_seconds'] * 1000:.0f} ms each), all at once {opened['parallel_seconds']:.2f} s: "
+           f"×{opened['gain']:.1f}")
+
+
+def flat_lines(flat):
+    yield (f"- 4 KiB reads, depth 32, on one of {flat['images']} images: {flat['all_us']:.1f} µs CPU each; "
+           f"where there is one image {flat['one_us']:.1f} µs: ×{flat['ratio']:.2f}")
+
+
+def fairness_lines(fairness):
+    p99 = fairness["p99_us"]
+    yield (f"- p99 of 4 KiB reads, depth 1: alone {p99['alone']:.0f} µs; beside 1 MiB writes, depth 128, to "
+           f"another image of the same daemon {p99['same']:.0f} µs, of another daemon {p99['other']:.0f} µs: "
+           f"×{fairness['ratio']:.2f}")
+
+
+SCALE_LINES = {"idle": idle_lines, "many": many_lines, "open": open_lines, "flat": flat_lines,
+               "fairness": fairness_lines}
 
 
 def scale(results):
     if results["scale"]:
-        yield f"### Many images ({results['scale_target']})"
+        yield f"### Beside the matrix ({results['scale_target']})"
         yield ""
-        yield from scale_lines(results["scale"])
+        for part, lines in SCALE_LINES.items():
+            if part in results["scale"]:
+                yield from lines(results["scale"][part])
         yield ""
 
 

@@ -1,5 +1,5 @@
-"""Many images on one daemon: what an idle one costs, how quickly they come, whether the price of a
-request stays the same, and whether a busy one leaves the others alone."""
+"""Beside the matrix: what servers of many images cost, how quickly images come, whether the price of a
+request stays the same, and whether a busy image leaves the others alone."""
 import concurrent.futures
 import dataclasses
 import statistics
@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from . import client, procfs
+from . import client, procfs, targets
+from .matrix import in_turn
 from .targets import call
 from .workloads import Workload
 
@@ -15,14 +16,58 @@ BURST = Workload("burst", "randwrite", block=1 << 20, depth=8)
 READS = Workload("flat", "randread", depth=32)
 SMALL = Workload("small", "randread", depth=1)
 LARGE = Workload("large", "randwrite", block=1 << 20, depth=128)
-SETTLE_SECONDS = 30
 
 
-class Many:
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What is measured there, and held against what."""
+    urbd: type  # an RBD image
+    null: type
+    peer: type  # to urbd
+
+
+EXPORTS = Place(targets.UrbdRbd, targets.UrbdNull, targets.QemuRbd)
+DEVICES = Place(targets.UrbdUblkRbd, targets.UrbdUblkNull, targets.RbdNbd)
+
+
+@dataclasses.dataclass
+class Counts:
+    idle: int = 64
+    many: int = 256
+    peers: int = 8    # idle images of the peer
+    settle: int = 30  # seconds after a burst
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What a part opens. What was never written costs nothing to read, so what is read is filled."""
+    base: type
+    suffix: str
+    count: int
+    whole: int = 1  # so many of them are filled
+
+    def all(self, mib):
+        """Each one's name, and how many MiB of it are filled."""
+        for index in range(self.count):
+            yield f"{self.base.name}-{self.suffix}.{index}", mib if index < self.whole else 0
+
+
+def images(part, place, counts):
+    return {
+        "idle": [Images(place.urbd, "idle", counts.idle), Images(place.peer, "idle", counts.peers)],
+        "many": [Images(place.urbd, "many", counts.many)],
+        "open": [Images(place.urbd, "row", counts.idle), Images(place.urbd, "parallel", counts.idle)],
+        "flat": [Images(place.urbd, "one", 1), Images(place.urbd, "flat", counts.idle)],
+        "fairness": [Images(place.urbd, "fair", 2, whole=2), Images(place.urbd, "loud", 1)],
+    }[part]
+
+
+class Own:
     """A target of its own beside the matrix's, with its own images."""
 
-    def __init__(self, base, name, setup):
-        self.target = type(name, (base,), {"name": name})(setup)
+    def __init__(self, base, suffix, setup, **settings):
+        name = f"{base.name}-{suffix}"
+        self.target = type(name, (base,), {"name": name, **settings})(setup)
 
     def __enter__(self):
         self.target.prepare()
@@ -32,22 +77,35 @@ class Many:
         self.target.stop()
 
 
-def each_mib(first, now, images):
-    return (now.private - first.private) / 1024 / (images - 1)
+# ---- memory and threads
+
+def each_mib(first, now, images_):
+    return (now.private - first.private) / 1024 / (images_ - 1)
 
 
-def idle(base, setup, count):
-    with Many(base, f"{base.name}-idle", setup) as target:
+def idle(place, setup, counts):
+    with Own(place.urbd, "idle", setup) as target:
         target.ensure(1)
         first = procfs.footprint(target.pids())
-        target.ensure(count)
+        target.ensure(counts.idle)
         now = procfs.footprint(target.pids())
-        burst(target, setup, count)
-        time.sleep(SETTLE_SECONDS)
+        peer = idle_peer(place.peer, setup, counts.peers)
+        burst(target, setup, counts.idle)
+        time.sleep(counts.settle)
         after = procfs.footprint(target.pids())
-    return {"images": count, "first": dataclasses.asdict(first), "all": dataclasses.asdict(now),
-            "after_burst": dataclasses.asdict(after), "each_mib": each_mib(first, now, count),
-            "burst_each_mib": each_mib(first, after, count)}
+    return {"images": counts.idle, "first": dataclasses.asdict(first), "all": dataclasses.asdict(now),
+            "after_burst": dataclasses.asdict(after), "settle_seconds": counts.settle,
+            "each_mib": each_mib(first, now, counts.idle), "burst_each_mib": each_mib(first, after, counts.idle),
+            **({"peer": peer} if peer else {})}
+
+
+def idle_peer(base, setup, count):
+    """Of several processes, so that what they share is nobody's own; None where it is not installed."""
+    with Own(base, "idle", setup) as peer:
+        if peer.missing():
+            return None
+        peer.ensure(count)
+        return {"target": base.name, "images": count, **dataclasses.asdict(procfs.footprint(peer.pids()))}
 
 
 def burst(target, setup, count, at_once=8):
@@ -68,57 +126,61 @@ class Shifted:
         return self.target.fio(self.begin + index)
 
 
-def many(base, setup, count, before):
+def many(place, setup, counts):
     """Threads and sockets must not grow with the number of images."""
-    with Many(base, f"{base.name}-many", setup) as target:
-        target.ensure(before)
+    with Own(place.urbd, "many", setup) as target:
+        target.ensure(counts.idle)
         then = procfs.footprint(target.pids())
-        target.ensure(count)
+        target.ensure(counts.many)
         now = procfs.footprint(target.pids())
-    return {"images": count, "before": before, "then": dataclasses.asdict(then),
+    return {"images": counts.many, "before": counts.idle, "then": dataclasses.asdict(then),
             "now": dataclasses.asdict(now), "threads_more": now.threads - then.threads,
             "sockets_more": now.sockets - then.sockets}
 
 
-def opening(base, setup, count):
+# ---- the time to open
+
+def opening(place, setup, counts):
     """All at once on a new daemon, against a row of single ones on another."""
-    with Many(base, f"{base.name}-row", setup) as target:
+    with Own(place.urbd, "row", setup) as target:
         began = time.monotonic()
-        target.ensure(count)
+        target.ensure(counts.idle)
         row, singles = time.monotonic() - began, target.open_seconds
-    with Many(base, f"{base.name}-parallel", setup) as target:
+    with Own(place.urbd, "parallel", setup) as target:
         began = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(count) as pool:
-            list(pool.map(lambda index: call(target.open_command(index)), range(count)))
+        with concurrent.futures.ThreadPoolExecutor(counts.idle) as pool:
+            list(pool.map(lambda index: call(target.open_command(index)), range(counts.idle)))
         parallel = time.monotonic() - began
-    return {"images": count, "row_seconds": row, "single_seconds": statistics.median(singles),
+    return {"images": counts.idle, "row_seconds": row, "single_seconds": statistics.median(singles),
             "parallel_seconds": parallel, "gain": row / parallel}
 
 
-def flat(base, setup, count):
+# ---- the price of a request
+
+def flat(place, setup, counts):
     """CPU per request on one image, where the daemon has no other and where it has many."""
-    with Many(base, f"{base.name}-one", setup) as alone, Many(base, f"{base.name}-flat", setup) as crowd:
+    with Own(place.urbd, "one", setup) as alone, Own(place.urbd, "flat", setup) as crowd:
         alone.ensure(1)
-        crowd.ensure(count)
+        crowd.ensure(counts.idle)
         one, all_ = [], []
         for _ in range(setup.runs):
             one.append(client.sample(alone, READS, setup)["cpu"])
             all_.append(client.sample(crowd, READS, setup)["cpu"])
-    return {"images": count, "one_us": statistics.median(one), "all_us": statistics.median(all_),
+    return {"images": counts.idle, "one_us": statistics.median(one), "all_us": statistics.median(all_),
             "ratio": statistics.median(b / a for a, b in zip(one, all_))}
 
 
-def fairness(base, setup):
+def fairness(place, setup):
     """A small reader's p99: alone, beside a large writer on the same daemon, beside one on another."""
-    with Many(base, f"{base.name}-fair", setup) as shared, Many(base, f"{base.name}-loud", setup) as other:
+    with Own(place.urbd, "fair", setup) as shared, Own(place.urbd, "loud", setup) as other:
         shared.ensure(2)
         other.ensure(1)
         places = {"alone": None, "same": Shifted(shared, 1), "other": other}
-        p99 = {place: [] for place in places}
-        for _ in range(setup.runs):
-            for place, writer in places.items():
-                p99[place].append(beside(writer, setup, shared))
-    return {"p99_us": {place: statistics.median(values) for place, values in p99.items()},
+        p99 = {name: [] for name in places}
+        for turn in range(setup.runs):
+            for name in in_turn(list(places), turn):
+                p99[name].append(beside(places[name], setup, shared))
+    return {"p99_us": {name: statistics.median(values) for name, values in p99.items()},
             "ratio": statistics.median(a / b for a, b in zip(p99["same"], p99["other"]))}
 
 
@@ -133,27 +195,13 @@ def beside(writer, setup, reader):
     return p99
 
 
-def images(parts, counts):
-    """Which images each part opens: {part's suffix: how many}."""
-    needed = {"idle": {"idle": counts.idle}, "many": {"many": counts.many},
-              "open": {"row": counts.idle, "parallel": counts.idle},
-              "flat": {"one": 1, "flat": counts.idle}, "fairness": {"fair": 2, "loud": 1}}
-    return {suffix: count for part in parts for suffix, count in needed[part].items()}
-
-
-@dataclasses.dataclass
-class Counts:
-    idle: int = 64
-    many: int = 256
-
-
-def run(parts, base, setup, counts):
+def run(parts, place, setup, counts):
     """Yields each part's name with what it found."""
-    measures = {"idle": lambda: idle(base, setup, counts.idle),
-                "many": lambda: many(base, setup, counts.many, counts.idle),
-                "open": lambda: opening(base, setup, counts.idle),
-                "flat": lambda: flat(base, setup, counts.idle),
-                "fairness": lambda: fairness(base, setup)}
+    measures = {"idle": lambda: idle(place, setup, counts),
+                "many": lambda: many(place, setup, counts),
+                "open": lambda: opening(place, setup, counts),
+                "flat": lambda: flat(place, setup, counts),
+                "fairness": lambda: fairness(place, setup)}
     for part in parts:
         try:
             yield part, measures[part]()

@@ -206,14 +206,12 @@ class LibrbdSocket(LibrbdLoop):
 class Urbd(Target):
     """A urbdd of its own. What it serves: null, or images of the cluster."""
     null = False
-    daemon_options = ()
     image_options = ()
 
     def prepare(self):
         if not self.processes:
             process = self.spawn([f"{self.setup.build}/daemon/urbdd", "--socket", self.socket("ctl"),
-                                  "--state-dir", self.socket("state"), "--listen", f"unix:{self.socket('nbd')}",
-                                  *self.daemon_options])
+                                  "--state-dir", self.socket("state"), "--listen", f"unix:{self.socket('nbd')}"])
             wait_for(lambda: self.answers() or process.poll() is not None, self.name)
             if process.poll() is not None:
                 raise RuntimeError(f"{self.name}: urbdd did not start; see {self.name}.log")
