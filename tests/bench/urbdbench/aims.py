@@ -81,6 +81,11 @@ def devices(figures):
 
 
 def opens(parts, opened):
+    """A daemon's first image connects to the cluster, as each of rbd-nbd's does; later ones need not."""
+    if parts.get("first", {}).get("peer") == "rbd-nbd" and "ratio" in parts["first"]:
+        ratio = parts["first"]["ratio"]
+        yield at_most("a fresh daemon's first image mapped: time to rbd-nbd's", ratio["first"], 0.5)
+        yield at_most("one more image mapped: time to rbd-nbd's", ratio["one_more"], 0.5)
     if "open" in parts:
         yield at_least(f"{parts['open']['images']} images {opened} in parallel: rate to a row of single ones",
                        parts["open"]["gain"], 4)

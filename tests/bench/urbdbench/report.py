@@ -1,5 +1,6 @@
 """What a run found, for people: Markdown with tables, and a picture for each group."""
 import os
+import statistics
 
 from . import aims, plot, targets
 from .figures import FEWEST, Figures
@@ -159,6 +160,22 @@ def open_lines(opened):
            f"×{opened['gain']:.1f}")
 
 
+def first_lines(first):
+    for name, seconds in first["seconds"].items():
+        each = ", ".join(f"{what} {milliseconds([one[index] for one in seconds])}"
+                         for index, what in enumerate(("first image", "one more")))
+        yield f"- {len(seconds)} fresh servers, {name}: {each}"
+    if "ratio" in first:
+        yield (f"- {first['target']} to {first['peer']}: first image ×{first['ratio']['first']:.2f}, one more "
+               f"×{first['ratio']['one_more']:.2f}")
+
+
+def milliseconds(seconds):
+    """The median, and the least and the most."""
+    middle, least, most = (number(of(seconds) * 1000, 0) for of in (statistics.median, min, max))
+    return f"{middle} ms ({least} … {most})"
+
+
 def flat_lines(flat):
     yield (f"- 4 KiB reads, depth 32, on one of {flat['images']} images: {flat['all_us']:.1f} µs CPU each; "
            f"where there is one image {flat['one_us']:.1f} µs: ×{flat['ratio']:.2f}")
@@ -171,7 +188,7 @@ def fairness_lines(fairness):
            f"×{fairness['ratio']:.2f}")
 
 
-SCALE_LINES = {"idle": idle_lines, "many": many_lines, "open": open_lines, "flat": flat_lines,
+SCALE_LINES = {"idle": idle_lines, "many": many_lines, "open": open_lines, "first": first_lines, "flat": flat_lines,
                "fairness": fairness_lines}
 
 

@@ -35,6 +35,7 @@ class Counts:
     idle: int = 64
     many: int = 256
     peers: int = 8    # idle images of the peer
+    fresh: int = 5    # servers whose first images are timed
     settle: int = 30  # seconds after a burst
 
 
@@ -57,6 +58,7 @@ def images(part, place, counts):
         "idle": [Images(place.urbd, "idle", counts.idle), Images(place.peer, "idle", counts.peers)],
         "many": [Images(place.urbd, "many", counts.many)],
         "open": [Images(place.urbd, "row", counts.idle), Images(place.urbd, "parallel", counts.idle)],
+        "first": [Images(place.urbd, "first", 2), Images(place.peer, "first", 2)],
         "flat": [Images(place.urbd, "one", 1), Images(place.urbd, "flat", counts.idle)],
         "fairness": [Images(place.urbd, "fair", 2, whole=2), Images(place.urbd, "loud", 1)],
     }[part]
@@ -155,6 +157,24 @@ def opening(place, setup, counts):
             "parallel_seconds": parallel, "gain": row / parallel}
 
 
+def first(place, setup, counts):
+    """A fresh daemon connects to the cluster for its first image, and need not for one more."""
+    bases = [base for base in (place.urbd, place.peer) if not base(setup).missing()]
+    seconds = {base.name: [] for base in bases}
+    for turn in range(counts.fresh):
+        for base in in_turn(bases, turn):
+            with Own(base, "first", setup) as target:
+                target.ensure(2)
+            seconds[base.name].append(target.open_seconds)
+    return {"target": place.urbd.name, "peer": place.peer.name, "seconds": seconds,
+            **({"ratio": open_ratios(*seconds.values())} if len(bases) == 2 else {})}
+
+
+def open_ratios(ours, theirs):
+    return {name: statistics.median(a[index] / b[index] for a, b in zip(ours, theirs))
+            for index, name in enumerate(("first", "one_more"))}
+
+
 # ---- the price of a request
 
 def flat(place, setup, counts):
@@ -200,6 +220,7 @@ def run(parts, place, setup, counts):
     measures = {"idle": lambda: idle(place, setup, counts),
                 "many": lambda: many(place, setup, counts),
                 "open": lambda: opening(place, setup, counts),
+                "first": lambda: first(place, setup, counts),
                 "flat": lambda: flat(place, setup, counts),
                 "fairness": lambda: fairness(place, setup)}
     for part in parts:
@@ -209,4 +230,4 @@ def run(parts, place, setup, counts):
             print(f"{part} cannot be measured: {problem}", file=sys.stderr, flush=True)
 
 
-PARTS = ("idle", "many", "open", "flat", "fairness")
+PARTS = ("idle", "many", "open", "first", "flat", "fairness")
