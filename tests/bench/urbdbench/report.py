@@ -177,8 +177,22 @@ def milliseconds(seconds):
 
 
 def flat_lines(flat):
-    yield (f"- 4 KiB reads, depth 32, on one of {flat['images']} images: {flat['all_us']:.1f} µs CPU each; "
-           f"where there is one image {flat['one_us']:.1f} µs: ×{flat['ratio']:.2f}")
+    def one_of(found, policy):
+        return (f"- 4 KiB reads, depth 32, on one of {flat['images']} images{policy}: {found['all_us']:.1f} µs CPU "
+                f"each; where there is one image {found['one_us']:.1f} µs: ×{found['ratio']:.2f}")
+    yield one_of(flat, "")
+    if "shared" in flat:
+        yield one_of(flat["shared"], " that share a client")
+    for policy, found in spread_cases(flat):
+        yield (f"- 4 KiB reads, one in flight on each of {flat['spread']['images']} of {flat['images']} images{policy}: "
+               f"{found['all_us']:.1f} µs CPU each; as many clients on one image {found['one_us']:.1f} µs: "
+               f"×{found['ratio']:.2f}")
+
+
+def spread_cases(flat):
+    if "spread" in flat:
+        yield "", flat["spread"]["pool"]
+        yield " that share a client", flat["spread"]["shared"]
 
 
 def fairness_lines(fairness):

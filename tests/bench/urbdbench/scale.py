@@ -1,6 +1,7 @@
 """Beside the matrix: what servers of many images cost, how quickly images come, whether the price of a
 request stays the same, and whether a busy image leaves the others alone."""
 import concurrent.futures
+import contextlib
 import dataclasses
 import statistics
 import subprocess
@@ -16,6 +17,8 @@ BURST = Workload("burst", "randwrite", block=1 << 20, depth=8)
 READS = Workload("flat", "randread", depth=32)
 SMALL = Workload("small", "randread", depth=1)
 LARGE = Workload("large", "randwrite", block=1 << 20, depth=128)
+IN_FLIGHT = READS.depth
+OBJECT_MIB = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,21 +48,25 @@ class Images:
     base: type
     suffix: str
     count: int
-    whole: int = 1  # so many of them are filled
+    whole: int = 1  # so many of them are filled,
+    begun: int = 0  # and so many have their first object
 
     def all(self, mib):
         """Each one's name, and how many MiB of it are filled."""
         for index in range(self.count):
-            yield f"{self.base.name}-{self.suffix}.{index}", mib if index < self.whole else 0
+            filled = mib if index < self.whole else OBJECT_MIB if index < self.begun else 0
+            yield f"{self.base.name}-{self.suffix}.{index}", filled
 
 
 def images(part, place, counts):
+    spread = spread_over(counts)
     return {
         "idle": [Images(place.urbd, "idle", counts.idle), Images(place.peer, "idle", counts.peers)],
         "many": [Images(place.urbd, "many", counts.many)],
         "open": [Images(place.urbd, "row", counts.idle), Images(place.urbd, "parallel", counts.idle)],
         "first": [Images(place.urbd, "first", 2), Images(place.peer, "first", 2)],
-        "flat": [Images(place.urbd, "one", 1), Images(place.urbd, "flat", counts.idle)],
+        "flat": [Images(place.urbd, "one", 1), Images(place.urbd, "flat", counts.idle, begun=spread),
+                 Images(place.urbd, "shared", counts.idle, begun=spread)],
         "fairness": [Images(place.urbd, "fair", 2, whole=2), Images(place.urbd, "loud", 1)],
     }[part]
 
@@ -177,17 +184,41 @@ def open_ratios(ours, theirs):
 
 # ---- the price of a request
 
+def spread_over(counts):
+    return min(IN_FLIGHT, counts.idle)
+
+
 def flat(place, setup, counts):
-    """CPU per request on one image, where the daemon has no other and where it has many."""
-    with Own(place.urbd, "one", setup) as alone, Own(place.urbd, "flat", setup) as crowd:
+    """CPU per request where the daemon has one image, and where it has many: with the others idle,
+    and with one request in flight on each of as many as there were on the one."""
+    count = spread_over(counts)
+    at_once, spread = Workload("at-once", "randread", jobs=count), Workload("spread", "randread", images=count)
+    on_objects = dataclasses.replace(setup, image_mib=OBJECT_MIB)
+    with contextlib.ExitStack() as stack:
+        alone, pooled, shared = (stack.enter_context(own) for own in (
+            Own(place.urbd, "one", setup), Own(place.urbd, "flat", setup),
+            Own(place.urbd, "shared", setup, image_options=("--client", "shared"))))
         alone.ensure(1)
-        crowd.ensure(counts.idle)
-        one, all_ = [], []
-        for _ in range(setup.runs):
-            one.append(client.sample(alone, READS, setup)["cpu"])
-            all_.append(client.sample(crowd, READS, setup)["cpu"])
-    return {"images": counts.idle, "one_us": statistics.median(one), "all_us": statistics.median(all_),
-            "ratio": statistics.median(b / a for a, b in zip(one, all_))}
+        crowds = {"pool": pooled, "shared": shared}
+        for crowd in crowds.values():
+            crowd.ensure(counts.idle)
+        rounds = [{"one": cpu(alone, READS, setup), "one_at_once": cpu(alone, at_once, setup),
+                   **{name: cpu(crowd, READS, setup) for name, crowd in crowds.items()},
+                   **{f"{name}_spread": cpu(crowd, spread, on_objects) for name, crowd in crowds.items()}}
+                  for _ in range(setup.runs)]
+    return {"images": counts.idle, **to(rounds, "pool", "one"), "shared": to(rounds, "shared", "one"),
+            "spread": {"images": count, "pool": to(rounds, "pool_spread", "one_at_once"),
+                       "shared": to(rounds, "shared_spread", "one_at_once")}}
+
+
+def cpu(target, workload, setup):
+    return client.sample(target, workload, setup)["cpu"]
+
+
+def to(rounds, all_, one):
+    return {"one_us": statistics.median(found[one] for found in rounds),
+            "all_us": statistics.median(found[all_] for found in rounds),
+            "ratio": statistics.median(found[all_] / found[one] for found in rounds)}
 
 
 def fairness(place, setup):
