@@ -7,7 +7,8 @@ workloads   what is asked of them
 client      runs fio, or a target's own client, and says what came of it
 procfs      what the machine says of processes: CPU, memory, threads, switches
 matrix      every workload on every target, in turns
-scale       beside the matrix: memory, threads, time to map, flat cost, fairness
+scale       beside the matrix: memory, threads, time to map, flat cost, fairness, reading figures
+scrape      reads a daemon's figures again and again
 aims        what the project wants to reach, and whether it does
 report      Markdown and JSON; plot: SVG
 """

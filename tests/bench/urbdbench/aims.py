@@ -121,9 +121,17 @@ def behaviour(parts, opened):
                       parts["fairness"]["ratio"], 1.1)
 
 
+def reading(parts, opened):
+    """What the bench can see is its noise: a twentieth."""
+    for name, found in parts.get("figures", {}).items():
+        for what, text, judge, bound in (("cpu", "CPU per request", at_most, 1.05), ("iops", "IOPS", at_least, 0.95)):
+            yield judge(f"{name}, 4 KiB read, depth 32: {text} with the figures read ten times a second to that "
+                        "without", found[what]["ratio"], bound)
+
+
 def scale(results):
     opened = {"exports": "exported", "devices": "mapped"}[results["place"]]
-    for aims in (opens, memory, behaviour):
+    for aims in (opens, memory, behaviour, reading):
         yield from aims(results["scale"], opened)
 
 

@@ -202,8 +202,15 @@ def fairness_lines(fairness):
            f"×{fairness['ratio']:.2f}")
 
 
+def figures_lines(figures):
+    for name, found in figures.items():
+        cpu, iops = found["cpu"], found["iops"]
+        yield (f"- {name}, 4 KiB reads, depth 32, with the figures read ten times a second: {cpu['read']:.2f} µs CPU "
+               f"each, without {cpu['unread']:.2f} µs: ×{cpu['ratio']:.2f}; IOPS ×{iops['ratio']:.2f}")
+
+
 SCALE_LINES = {"idle": idle_lines, "many": many_lines, "open": open_lines, "first": first_lines, "flat": flat_lines,
-               "fairness": fairness_lines}
+               "fairness": fairness_lines, "figures": figures_lines}
 
 
 def scale(results):

@@ -1,5 +1,5 @@
 """Beside the matrix: what servers of many images cost, how quickly images come, whether the price of a
-request stays the same, and whether a busy image leaves the others alone."""
+request stays the same, whether a busy image leaves the others alone, and what reading figures costs."""
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from . import client, procfs, targets
+from . import client, procfs, scrape, targets
 from .matrix import in_turn
 from .targets import call
 from .workloads import Workload
@@ -68,6 +68,7 @@ def images(part, place, counts):
         "flat": [Images(place.urbd, "one", 1), Images(place.urbd, "flat", counts.idle, begun=spread),
                  Images(place.urbd, "shared", counts.idle, begun=spread)],
         "fairness": [Images(place.urbd, "fair", 2, whole=2), Images(place.urbd, "loud", 1)],
+        "figures": [Images(place.urbd, "figures", 1)],
     }[part]
 
 
@@ -246,6 +247,31 @@ def beside(writer, setup, reader):
     return p99
 
 
+def figures(place, setup):
+    return {base.name: while_read(base, setup) for base in (place.null, place.urbd)}
+
+
+def while_read(base, setup):
+    """The same daemon, with its figures read and without, in turns."""
+    with Own(base, "figures", setup, metrics=True) as target:
+        target.ensure(1)
+        found = {"read": [], "unread": []}
+        readings = 0
+        for turn in range(setup.runs):
+            for name in in_turn(list(found), turn):
+                scraper = scrape.Scraper(target.socket("metrics"))
+                with scraper if name == "read" else contextlib.nullcontext():
+                    found[name].append(client.sample(target, READS, setup))
+                readings += scraper.readings
+    return {"readings": readings, "iops": read_to_unread(found, "iops"), "cpu": read_to_unread(found, "cpu")}
+
+
+def read_to_unread(found, what):
+    read, unread = ([one[what] for one in found[name]] for name in ("read", "unread"))
+    return {"read": statistics.median(read), "unread": statistics.median(unread),
+            "ratio": statistics.median(a / b for a, b in zip(read, unread))}
+
+
 def run(parts, place, setup, counts):
     """Yields each part's name with what it found."""
     measures = {"idle": lambda: idle(place, setup, counts),
@@ -253,7 +279,8 @@ def run(parts, place, setup, counts):
                 "open": lambda: opening(place, setup, counts),
                 "first": lambda: first(place, setup, counts),
                 "flat": lambda: flat(place, setup, counts),
-                "fairness": lambda: fairness(place, setup)}
+                "fairness": lambda: fairness(place, setup),
+                "figures": lambda: figures(place, setup)}
     for part in parts:
         try:
             yield part, measures[part]()
@@ -261,4 +288,4 @@ def run(parts, place, setup, counts):
             print(f"{part} cannot be measured: {problem}", file=sys.stderr, flush=True)
 
 
-PARTS = ("idle", "many", "open", "first", "flat", "fairness")
+PARTS = ("idle", "many", "open", "first", "flat", "fairness", "figures")

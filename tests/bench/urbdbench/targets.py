@@ -206,12 +206,14 @@ class LibrbdSocket(LibrbdLoop):
 class Urbd(Target):
     """A urbdd of its own. What it serves: null, or images of the cluster."""
     null = False
+    metrics = False  # or it tells its figures at socket("metrics")
     image_options = ()
 
     def prepare(self):
         if not self.processes:
             process = self.spawn([f"{self.setup.build}/daemon/urbdd", "--socket", self.socket("ctl"),
-                                  "--state-dir", self.socket("state"), "--listen", f"unix:{self.socket('nbd')}"])
+                                  "--state-dir", self.socket("state"), "--listen", f"unix:{self.socket('nbd')}",
+                                  *(["--metrics", f"unix:{self.socket('metrics')}"] if self.metrics else [])])
             wait_for(lambda: self.answers() or process.poll() is not None, self.name)
             if process.poll() is not None:
                 raise RuntimeError(f"{self.name}: urbdd did not start; see {self.name}.log")
