@@ -10,16 +10,21 @@ require_program jq jq
 found=$TEST_DIR/found
 
 measure() { # ARGUMENT...
-	TMPDIR=$TEST_DIR timeout 200 tests/bench/run --build "$build" --output "$found" "$@"
+	TMPDIR=$TEST_DIR timeout 220 tests/bench/run --build "$build" --output "$found" "$@"
 }
 
-targets=(urbd-null nbdkit-null urbd-rbd) # those of a group make a picture
-workloads=(read-4k-d1 write-4k-d8)
+in_json() { # NAME EXPRESSION: jq's, of what was measured
+	check "$1" jq -e "$2" "$found/exports.json"
+}
+
+targets=(urbd-null nbdkit-null urbd-rbd librbd-loop) # those of a group make a picture
+workloads=(read-4k-d1 write-4k-d8 fsync-4k-d1)
 list() { local IFS=,; echo "$*"; }
 
 check "a short run of some targets ends well" measure --targets "$(list "${targets[@]}")" \
 	--workloads "$(list "${workloads[@]}")" --runs 1 --seconds 1 --image-mib 16 \
-	--scale many --images 2 --many-images 4
+	--scale idle,many,first,flat,fairness,figures --images 2 --many-images 4 --peer-images 2 --fresh 2 --settle 0
+check "and ends with what came of the aims" grep -qE '^\| .* \| (reached|\*\*missed\*\*) \|$' <<<"$(tail -1 <<<"$output")"
 check "and leaves a report" test -s "$found/report.md"
 for target in "${targets[@]}"; do
 	for workload in "${workloads[@]}"; do
@@ -28,7 +33,21 @@ for target in "${targets[@]}"; do
 			'any(.samples[]; .target == $target and .workload == $workload and .iops > 0)' "$found/exports.json"
 	done
 done
-check "what many images cost is there" jq -e '.scale.many.images == 4' "$found/exports.json"
+for target in "${targets[@]}"; do
+	in_json "the flushes of $target are timed apart" \
+		"any(.samples[]; .target == \"$target\" and .workload == \"fsync-4k-d1\" and .flush.requests > 0 and .flush.p50 > 0)"
+	check "and are a row of the report" grep -qF "| fsync-4k-d1: flush | $target |" "$found/report.md"
+done
+check "ratios to a peer are there" grep -qE '^\| read-4k-d1 \| nbdkit-null \| ×' "$found/report.md"
+in_json "what many images cost is there" '.scale.many.images == 4'
+in_json "and what idle ones hold" '.scale.idle.each_mib and .scale.idle.all.threads > 0'
+in_json "and how long a fresh daemon's first image and one more take" \
+	'.scale.first.seconds["urbd-rbd"] | length == 2 and all(.[]; length == 2)'
+in_json "and what requests cost that go to one image or to several, by the clients they share" \
+	'.scale.flat | [., .shared, .spread.pool, .spread.shared] | all(.[]; .ratio > 0)'
+in_json "and what a small reader waits beside a large writer" '.scale.fairness.ratio > 0'
+in_json "and what reading the figures costs" \
+	'.scale.figures | [.["urbd-null"], .["urbd-rbd"]] | all(.[]; .readings > 0 and .cpu.ratio > 0)'
 check "its picture is one" grep -q '^<svg .*' "$found/exports-sockets-null.svg"
 check "it has the targets" grep -q nbdkit-null "$found/exports-sockets-null.svg"
 check "the report shows it" grep -qF '(exports-sockets-null.svg)' "$found/report.md"
