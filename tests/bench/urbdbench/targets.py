@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -23,7 +24,18 @@ def wait_for(condition, what, seconds=60):
     while not condition():
         if time.monotonic() > end:
             raise RuntimeError(f"{what}: nothing after {seconds} seconds")
-        time.sleep(0.02)
+        time.sleep(0.005)
+
+
+def greets(path):
+    """Whether an NBD server does. One may listen before it has opened its image, but greets nobody then."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(60)
+            connection.connect(path)
+            return connection.recv(8, socket.MSG_WAITALL) == b"NBDMAGIC"
+    except (FileNotFoundError, ConnectionError):
+        return False
 
 
 def call(command, **options):
@@ -125,7 +137,7 @@ class NbdTarget(Target):
 
     def open(self, index):
         process = self.spawn(self.command(index))
-        wait_for(lambda: os.path.exists(self.socket(index)) or process.poll() is not None, self.name)
+        wait_for(lambda: greets(self.socket(index)) or process.poll() is not None, self.name)
         if process.poll() is not None:
             raise RuntimeError(f"{self.name} did not start; see {self.name}.log")
 
