@@ -2,7 +2,9 @@
 import contextlib
 import dataclasses
 import os
+import time
 
+SETTLED = 0.5  # seconds
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -79,6 +81,8 @@ def count_sockets(pid):
 
 
 def footprint(pids):
+    """What they hold when they have let go of what they were about to."""
+    time.sleep(SETTLED)
     total = Footprint()
     for pid in pids:
         sizes = {}
