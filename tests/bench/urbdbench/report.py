@@ -105,6 +105,8 @@ def ratios(results, figures, group):
 
 
 def held(results):
+    if not results["held"]:
+        return
     yield "### Memory, threads, and the time to open an image"
     yield ""
     yield from table(["target", "images", "first open, ms", "processes", "private MiB", "PSS MiB", "threads",
@@ -263,6 +265,7 @@ def summary(all_results):
                 yield f"### {title}"
                 yield ""
                 yield from ratios(results, figures, group)
+        yield from held(results)
     yield from aim_table(all_results)
 
 
