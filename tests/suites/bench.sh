@@ -23,7 +23,7 @@ list() { local IFS=,; echo "$*"; }
 
 check "a short run of some targets ends well" measure --targets "$(list "${targets[@]}")" \
 	--workloads "$(list "${workloads[@]}")" --runs 1 --seconds 1 --image-mib 16 \
-	--scale idle,many,first,flat,fairness,figures --images 2 --many-images 4 --peer-images 2 --fresh 2 --settle 0
+	--scale idle,many,far,first,flat,fairness,figures --images 2 --many-images 4 --peer-images 2 --fresh 2 --settle 0
 check "and ends with what came of the aims" grep -qE '^\| .* \| (reached|\*\*missed\*\*) \|$' <<<"$(tail -1 <<<"$output")"
 check "and leaves a report" test -s "$found/report.md"
 for target in "${targets[@]}"; do
@@ -40,6 +40,7 @@ for target in "${targets[@]}"; do
 done
 check "ratios to a peer are there" grep -qE '^\| read-4k-d1 \| nbdkit-null \| ×' "$found/report.md"
 in_json "what many images cost is there" '.scale.many.images == 4'
+in_json "and how quickly they come from far away" '.scale.far.gain > 0'
 in_json "and what idle ones hold" '.scale.idle.each_mib and .scale.idle.all.threads > 0'
 in_json "and how long a fresh daemon's first image and one more take" \
 	'.scale.first.seconds["urbd-rbd"] | length == 2 and all(.[]; length == 2)'

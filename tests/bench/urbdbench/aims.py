@@ -89,6 +89,8 @@ def opens(parts, opened):
     if "open" in parts:
         yield at_least(f"{parts['open']['images']} images {opened} in parallel: rate to a row of single ones",
                        parts["open"]["gain"], 4)
+    if "far" in parts:
+        yield at_least(f"the same where the cluster is {parts['far']['ms']} ms away, each way", parts["far"]["gain"], 4)
 
 
 def to_peers(idle):

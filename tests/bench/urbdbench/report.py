@@ -162,6 +162,11 @@ def open_lines(opened):
            f"×{opened['gain']:.1f}")
 
 
+def far_lines(opened):
+    for line in open_lines(opened):
+        yield f"{line}, the cluster {opened['ms']} ms away, each way"
+
+
 def first_lines(first):
     for name, seconds in first["seconds"].items():
         each = ", ".join(f"{what} {milliseconds([one[index] for one in seconds])}"
@@ -211,8 +216,8 @@ def figures_lines(figures):
                f"each, without {cpu['unread']:.2f} µs: ×{cpu['ratio']:.2f}; IOPS ×{iops['ratio']:.2f}")
 
 
-SCALE_LINES = {"idle": idle_lines, "many": many_lines, "open": open_lines, "first": first_lines, "flat": flat_lines,
-               "fairness": fairness_lines, "figures": figures_lines}
+SCALE_LINES = {"idle": idle_lines, "many": many_lines, "open": open_lines, "far": far_lines, "first": first_lines,
+               "flat": flat_lines, "fairness": fairness_lines, "figures": figures_lines}
 
 
 def scale(results):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from . import client, procfs, scrape, targets
+from . import client, far, procfs, scrape, targets
 from .matrix import in_turn
 from .targets import call
 from .workloads import Workload
@@ -19,6 +19,7 @@ SMALL = Workload("small", "randread", depth=1)
 LARGE = Workload("large", "randwrite", block=1 << 20, depth=128)
 IN_FLIGHT = READS.depth
 OBJECT_MIB = 4
+FAR_MS = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ def images(part, place, counts):
         "idle": [Images(place.urbd, "idle", counts.idle), Images(place.peer, "idle", counts.peers)],
         "many": [Images(place.urbd, "many", counts.many)],
         "open": [Images(place.urbd, "row", counts.idle), Images(place.urbd, "parallel", counts.idle)],
+        "far": [Images(place.urbd, "far-row", counts.idle), Images(place.urbd, "far-parallel", counts.idle)],
         "first": [Images(place.urbd, "first", 2), Images(place.peer, "first", 2)],
         "flat": [Images(place.urbd, "one", 1), Images(place.urbd, "flat", counts.idle, begun=spread),
                  Images(place.urbd, "shared", counts.idle, begun=spread)],
@@ -150,19 +152,25 @@ def many(place, setup, counts):
 
 # ---- the time to open
 
-def opening(place, setup, counts):
+def opening(place, setup, counts, kind="", **settings):
     """All at once on a new daemon, against a row of single ones on another."""
-    with Own(place.urbd, "row", setup) as target:
+    with Own(place.urbd, f"{kind}row", setup, **settings) as target:
         began = time.monotonic()
         target.ensure(counts.idle)
         row, singles = time.monotonic() - began, target.open_seconds
-    with Own(place.urbd, "parallel", setup) as target:
+    with Own(place.urbd, f"{kind}parallel", setup, **settings) as target:
         began = time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(counts.idle) as pool:
             list(pool.map(lambda index: call(target.open_command(index)), range(counts.idle)))
         parallel = time.monotonic() - began
     return {"images": counts.idle, "row_seconds": row, "single_seconds": statistics.median(singles),
             "parallel_seconds": parallel, "gain": row / parallel}
+
+
+def opening_far(place, setup, counts):
+    """Here the storage answers at once, and a row of opens leaves hardly a CPU idle; elsewhere it waits."""
+    with far.Far(setup.cluster, FAR_MS) as way:
+        return {"ms": FAR_MS, **opening(place, setup, counts, "far-", prefix=way.prefix)}
 
 
 def first(place, setup, counts):
@@ -277,6 +285,7 @@ def run(parts, place, setup, counts):
     measures = {"idle": lambda: idle(place, setup, counts),
                 "many": lambda: many(place, setup, counts),
                 "open": lambda: opening(place, setup, counts),
+                "far": lambda: opening_far(place, setup, counts),
                 "first": lambda: first(place, setup, counts),
                 "flat": lambda: flat(place, setup, counts),
                 "fairness": lambda: fairness(place, setup),
@@ -288,4 +297,4 @@ def run(parts, place, setup, counts):
             print(f"{part} cannot be measured: {problem}", file=sys.stderr, flush=True)
 
 
-PARTS = ("idle", "many", "open", "first", "flat", "fairness", "figures")
+PARTS = ("idle", "many", "open", "far", "first", "flat", "fairness", "figures")

@@ -51,6 +51,7 @@ class Target:
     lasting_threads = True  # those that serve a client outlive it, so their switches can be read
     programs = ()
     modules = ()
+    prefix = ()  # what its processes are started by
 
     def __init__(self, setup):
         self.setup = setup
@@ -84,7 +85,7 @@ class Target:
 
     def spawn(self, command):
         log = open(os.path.join(self.setup.directory, f"{self.name}.log"), "ab")
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen([*self.prefix, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
         self.processes.append(process)
         return process
@@ -388,9 +389,13 @@ class LibrbdLoopHere(LibrbdLoop):
     name, group = "librbd-loop-here", "devices-rbd"
 
 
+class LibrbdSocketHere(LibrbdSocket):
+    name, group = "librbd-socket-here", "devices-rbd"
+
+
 EXPORTS = [UrbdNull, NbdkitNull, QemuNull, UrbdRbd, QemuRbd, FioRbd, LibrbdLoop, LibrbdSocket]
 DEVICES = [UrbdUblkNull, UrbdNbdNull, NbdkitKernel, NullBlk, UrbdUblkRbd, UrbdNbdRbd, Krbd, RbdNbd,
-           FioRbdHere, LibrbdLoopHere]
+           FioRbdHere, LibrbdLoopHere, LibrbdSocketHere]
 ALL = {target.name: target for target in EXPORTS + DEVICES}
 
 
