@@ -149,9 +149,19 @@ check_equal "two of one name, at two addresses, are told apart" \
 check_says 'not exported' "an export that is not there" "$urbd" stat nothing
 check_says 'not mapped' "a device that is not there" "$urbd" stat /dev/nothing
 check_code 2 "--interval wants a time" "$urbd" stat --interval 0
-timeout 2.5 "$urbd" stat --watch slow >"$TEST_DIR/watch" || true
-check_equal "--watch: the second time tells of the time in between" \
-	"$(column r/s <"$TEST_DIR/watch" | head -n 2 | awk '{print ($1 > 0)}' | xargs)" '1 0'
+# Of a column: whether each of two looks shows more than 0.
+two_looks() { # EXPORT TITLE
+	{ timeout 60 "$urbd" stat --watch "$1" || true; } | head -n 5 | column "$2" | awk '{print ($1 > 0)}' | xargs
+}
+"$urbd" export null:1G --export-name watched --fault 'read=delay:20' >/dev/null
+timeout 120 fio --name=f --ioengine=nbd --uri="nbd+unix:///watched?socket=$TEST_DIR/nbd" --rw=randread --bs=4k \
+	--size=64M --time_based --runtime=100 --thread --output="$TEST_DIR/fio" & client=$!
+was_read() { [[ $(row watched 'o.get("read", {}).get("requests", 0) > 0') = True ]]; }
+check "a client reads all the time" eventually 60 was_read
+check_equal "--watch: what is read meanwhile is in the second look" "$(two_looks watched r/s)" '1 1'
+check_equal "--watch: and how long it took" "$(two_looks watched r_await)" '1 1'
+end_process $client
+check_equal "--watch: the second look tells of the time in between alone" "$(two_looks slow r/s)" '1 0'
 check_equal "--watch --json: a line each time" \
 	"$(timeout 2.5 "$urbd" stat --watch --json slow | head -n 2 | grep -c '^\[.*\]$')" 2
 
@@ -172,7 +182,15 @@ check "and with one" eventually 20 bash -c '[[ $(curl -sS --max-time 10 --unix-s
 	grep -F "$2" | cut -d" " -f2) = 1 ]]' - "$metrics" "$slow"
 kill $client 2>/dev/null || true
 wait $client 2>/dev/null || true
-check_equal "in flight" "$(metric "urbd_requests_in_flight{export=\"slow\"")" 0
+"$urbd" export null:1G --export-name held --fault 'write=delay:10000' >/dev/null
+in_flight() { metric 'urbd_requests_in_flight{export="held"'; }
+holds() { [[ $(in_flight) = "$1" ]]; }
+check_equal "nothing is in flight" "$(in_flight)" 0
+io held 'aio_write 0 4k' 'aio_write 8k 4k' 'aio_write 16k 4k' aio_flush & client=$!
+check "three held requests are" eventually 9 holds 3
+check_equal "in the rows, too" "$(row held 'r["in_flight"]') $("$urbd" stat held | column inflight)" '3 3'
+check_child 0 "they are answered" $client
+check_equal "and in flight no more" "$(in_flight)" 0
 "$urbd" export null:2G --export-name 'a"b\c' >/dev/null
 scrape /metrics >"$TEST_DIR/scraped"
 check "labels are escaped" grep -qF 'export="a\"b\\c",' "$TEST_DIR/scraped"
