@@ -1,7 +1,8 @@
 """What a request costs urbdd in what no noise can explain: a line `NAME VALUE` for each count.
 
-calls         system calls of the whole daemon (by the kernel's tracepoint, or strace where that is closed)
-switches      context switches of all its threads
+calls         system calls (by the kernel's tracepoint, or strace where that is closed): with null of the
+              whole daemon, with RBD of its queue thread, since the others are librbd's
+switches      context switches of the same threads
 instructions  of urbdd's own code, without libraries (callgrind)
 total         instructions of the whole process, with librbd and all other libraries: of urbdd (b32), and
               of librbd-loop with 32 in flight, which is the floor (--floor)
@@ -19,6 +20,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
@@ -27,6 +29,8 @@ from . import lab, procfs
 from .targets import NULL_SIZE, wait_for
 
 REQUESTS = 20000          # in native runs
+REQUESTS_RBD = 2000
+REPETITIONS = 3           # of what the machine's scheduling has a say in: the median is told
 INSTRUMENTED = 4000       # null under valgrind
 INSTRUMENTED_RBD = 500
 PATIENCE = 120
@@ -73,6 +77,14 @@ class Daemon:
                 f"--rw=rand{kind}", "--bs=4k", "--iodepth=32", "--size=1G",
                 f"--number_ios={requests}", "--thread", "--output", self.path("fio")]
 
+    def client(self, name, kind, requests):
+        if name == "fio32":
+            return self.fio(kind, requests)
+        return self.batches(kind, requests, int(name[1:]))
+
+    def queue_thread(self):
+        return procfs.task_named(self.process.pid, "urbd-queue0")
+
     def __enter__(self):
         return self
 
@@ -91,28 +103,40 @@ def run(command):
 
 # ---- system calls and switches
 
-def perf(pid, command):
-    return ["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-p", str(pid), "--", *command]
+class Threads:
+    """Whose system calls and switches are counted: all threads of a process, or one."""
+
+    def __init__(self, number, alone):
+        self.number, self.alone = number, alone
+
+    def switches(self):
+        return procfs.task_switches(self.number) if self.alone else procfs.switches([self.number])
+
+    def perf(self, command):
+        return ["perf", "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-t" if self.alone else "-p",
+                str(self.number), "--", *command]
+
+    def strace(self, summary):
+        return ["strace", *([] if self.alone else ["-f"]), "-c", "-o", summary, "-p", str(self.number)]
 
 
 def has_tracepoint():
     """Whether the kernel counts system calls for us."""
     try:
-        done = subprocess.run(perf(os.getpid(), ["true"]), capture_output=True, text=True, check=False)
+        done = subprocess.run(Threads(os.getpid(), False).perf(["true"]), capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return False
     return done.returncode == 0 and "not supported" not in done.stderr
 
 
-def calls_by_perf(pid, command):
-    done = subprocess.run(perf(pid, command), capture_output=True, text=True, check=True, timeout=PATIENCE)
+def calls_by_perf(threads, command):
+    done = subprocess.run(threads.perf(command), capture_output=True, text=True, check=True, timeout=PATIENCE)
     return int(re.search(r"^(\d+),", done.stderr, re.M).group(1))
 
 
-def calls_by_strace(pid, command):
+def calls_by_strace(threads, command):
     with tempfile.NamedTemporaryFile("r") as summary:
-        tracer = subprocess.Popen(["strace", "-f", "-c", "-o", summary.name, "-p", str(pid)],
-                                  stderr=subprocess.PIPE, text=True)
+        tracer = subprocess.Popen(threads.strace(summary.name), stderr=subprocess.PIPE, text=True)
         tracer.stderr.readline()  # "attached"
         try:
             run(command)
@@ -123,18 +147,26 @@ def calls_by_strace(pid, command):
         return int(total.split()[3])  # share, seconds, microseconds a call, calls
 
 
-def kernel_costs(directory, build):
+def switches(threads, command):
+    before = threads.switches()
+    run(command)
+    return threads.switches() - before
+
+
+def median(count, threads, command):
+    return statistics.median(count(threads, command) for _ in range(REPETITIONS))
+
+
+def kernel_costs(directory, build, what, prefix, requests, clients, alone=False):
     count_calls = calls_by_perf if has_tracepoint() else calls_by_strace
-    with Daemon(directory, build, [f"null:{NULL_SIZE}"]) as daemon:
-        pid = daemon.process.pid
+    with Daemon(directory, build, what) as daemon:
+        threads = Threads(daemon.queue_thread() if alone else daemon.process.pid, alone)
+        run(daemon.client("d1", "write", 32))  # connects and opens for good
         for kind in ("read", "write"):
-            for name, command in (("d1", daemon.batches(kind, REQUESTS, 1)),
-                                  ("b32", daemon.batches(kind, REQUESTS, 32)),
-                                  ("fio32", daemon.fio(kind, REQUESTS))):
-                yield f"null-{kind}-{name}-calls", count_calls(pid, command) / REQUESTS
-                before = procfs.switches([pid])
-                run(command)
-                yield f"null-{kind}-{name}-switches", (procfs.switches([pid]) - before) / REQUESTS
+            for name in clients:
+                command = daemon.client(name, kind, requests)
+                yield f"{prefix}-{kind}-{name}-calls", median(count_calls, threads, command) / requests
+                yield f"{prefix}-{kind}-{name}-switches", median(switches, threads, command) / requests
 
 
 # ---- instructions
@@ -169,15 +201,15 @@ def dump(daemon, out):
     return (set(glob.glob(f"{out}.*")) - before).pop()
 
 
-def instructions(directory, build, what, prefix, requests, batches, total=False):
+def instructions(directory, build, what, prefix, requests, clients, total=False):
     out = os.path.join(directory, f"{prefix}-callgrind")
     tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
     with Daemon(directory, build, what, tool) as daemon:
-        run(daemon.batches("write", 32, 1))  # connects and opens for good
+        run(daemon.client("d1", "write", 32))  # connects and opens for good
         for kind in ("read", "write"):
-            for name, batch in batches:
+            for name in clients:
                 dump(daemon, out)
-                run(daemon.batches(kind, requests, batch))
+                run(daemon.client(name, kind, requests))
                 found = instructions_by_object(dump(daemon, out))
                 if total:
                     yield f"{prefix}-{kind}-{name}-total", sum(found.values()) / requests
@@ -200,7 +232,7 @@ def loop(directory, build, image, kind, requests):
 def floor(directory, build, image, what):
     """The difference of a long run and a short one is what the requests cost, without the start."""
     few, more = 320, 3200
-    yield from instructions(directory, build, what, "floor-urbdd", more, (("b32", 32),), total=True)
+    yield from instructions(directory, build, what, "floor-urbdd", more, ("b32",), total=True)
     for kind in ("read", "write"):
         short, long = (loop(directory, build, image, kind, requests) for requests in (few, more))
         yield f"floor-loop-{kind}-total", (long - short) / (more - few)
@@ -225,7 +257,7 @@ def copies(directory, build, what, prefix, requests):
     tool = ["valgrind", "--tool=dhat", "--mode=copy", f"--dhat-out-file={out}"]
     for kind in ("read", "write"):
         with Daemon(directory, build, what, tool) as daemon:
-            run(daemon.batches(kind, requests, 1))
+            run(daemon.client("d1", kind, requests))
         yield f"{prefix}-{kind}-d1-copied", copied_by_us(out) / requests
 
 
@@ -238,12 +270,13 @@ def image_of_cluster(image):
 
 def costs(directory, build, image):
     null = [f"null:{NULL_SIZE}"]
-    yield from kernel_costs(directory, build)
-    yield from instructions(directory, build, null, "null", INSTRUMENTED, (("d1", 1), ("b32", 32)))
+    yield from kernel_costs(directory, build, null, "null", REQUESTS, ("d1", "b32", "fio32"))
+    yield from instructions(directory, build, null, "null", INSTRUMENTED, ("d1", "b32"))
     yield from copies(directory, build, null, "null", INSTRUMENTED)
     if image:
         what = image_of_cluster(image)
-        yield from instructions(directory, build, what, "rbd", INSTRUMENTED_RBD, (("d1", 1),))
+        yield from kernel_costs(directory, build, what, "rbd", REQUESTS_RBD, ("d1", "b32"), alone=True)
+        yield from instructions(directory, build, what, "rbd", INSTRUMENTED_RBD, ("d1",))
         yield from copies(directory, build, what, "rbd", INSTRUMENTED_RBD)
 
 

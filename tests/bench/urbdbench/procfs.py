@@ -29,21 +29,28 @@ def machine_seconds():
     return (user + nice + system + irq + softirq) / TICKS
 
 
+def tasks(pids):
+    return [int(task) for pid in pids for task in os.listdir(f"/proc/{pid}/task")]
+
+
+def task_named(pid, name):
+    """The process's thread of this name."""
+    return next(task for task in tasks([pid]) if read(f"/proc/{task}/comm").strip() == name)
+
+
+def task_switches(task):
+    """Context switches of one thread."""
+    status = read(f"/proc/{task}/status")
+    return sum(int(line.split()[1]) for line in status.splitlines() if "_ctxt_switches" in line)
+
+
 def switches(pids):
     """Context switches of all threads that live."""
     total = 0
-    for pid in pids:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            try:
-                status = read(f"/proc/{pid}/task/{task}/status")
-            except FileNotFoundError:
-                continue
-            total += sum(int(line.split()[1]) for line in status.splitlines() if "_ctxt_switches" in line)
+    for task in tasks(pids):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            total += task_switches(task)
     return total
-
-
-def tasks(pids):
-    return [int(task) for pid in pids for task in os.listdir(f"/proc/{pid}/task")]
 
 
 @contextlib.contextmanager
