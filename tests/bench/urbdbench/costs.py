@@ -6,6 +6,7 @@ switches      context switches of the same threads
 instructions  of urbdd's own code, without libraries (callgrind)
 total         instructions of the whole process, with librbd and all other libraries: of urbdd (b32), and
               of librbd-loop with 32 in flight, which is the floor (--floor)
+ratio         of these two
 copied        bytes that urbdd's own code moves with memcpy and its like (dhat); the compiler's own copies
               of a few bytes, and the kernel's, are not in it
 
@@ -232,10 +233,13 @@ def loop(directory, build, image, kind, requests):
 def floor(directory, build, image, what):
     """The difference of a long run and a short one is what the requests cost, without the start."""
     few, more = 320, 3200
-    yield from instructions(directory, build, what, "floor-urbdd", more, ("b32",), total=True)
+    served = dict(instructions(directory, build, what, "floor-urbdd", more, ("b32",), total=True))
+    yield from served.items()
     for kind in ("read", "write"):
         short, long = (loop(directory, build, image, kind, requests) for requests in (few, more))
-        yield f"floor-loop-{kind}-total", (long - short) / (more - few)
+        bare = (long - short) / (more - few)
+        yield f"floor-loop-{kind}-total", bare
+        yield f"floor-{kind}-ratio", served[f"floor-urbdd-{kind}-b32-total"] / bare
 
 
 # ---- copies
