@@ -32,19 +32,19 @@ bounds='
     null-write-b32-calls             0.064     0.032   0.099
     null-write-fio32-calls           0.500     0.03    1.5
     null-read-d1-switches            1.037     0.5     1.5
-    null-read-b32-switches           0.032     0.016   0.065
+    null-read-b32-switches           0.032     0.016   0.055
     null-read-fio32-switches         0.761     0.001   1.2
     null-write-d1-switches           1.018     0.5     1.5
-    null-write-b32-switches          0.032     0.016   0.099
+    null-write-b32-switches          0.032     0.016   0.065
     null-write-fio32-switches        0.489     0.001   1
     rbd-read-d1-calls                2.990     1.5     3.5
-    rbd-read-b32-calls               0.287     0.03    0.8
+    rbd-read-b32-calls               0.287     0.03    0.6
     rbd-write-d1-calls               2.965     1.5     3.5
-    rbd-write-b32-calls              0.510     0.03    1.2
+    rbd-write-b32-calls              0.510     0.03    1
     rbd-read-d1-switches             2.181     1.1     3.3
-    rbd-read-b32-switches            0.242     0.001   0.6
+    rbd-read-b32-switches            0.242     0.001   0.45
     rbd-write-d1-switches            2.322     1.1     3.3
-    rbd-write-b32-switches           0.450     0.001   1
+    rbd-write-b32-switches           0.450     0.001   0.85
     null-read-d1-instructions     1453       726    1850
     null-read-b32-instructions     728       364     850
     null-write-d1-instructions    1614       807    2000
