@@ -28,7 +28,7 @@ count() { od -An -t u8 -N 8 "$counter" | tr -d ' '; }
 # The first line counts; the others say where.
 check_none() { # NAME URI
 	local places
-	run timeout 120 $python3 tests/tools/count-writes.py "$2" "$counter" $writes
+	run timeout 120 $python3 tests/tools/count-requests.py "$2" "$counter" $writes
 	if ((status == 0)) && [[ $output = 0 ]]; then
 		ok "$1"
 		return
