@@ -93,10 +93,9 @@ def opens(parts, opened):
         yield at_least(f"the same where the cluster is {parts['far']['ms']} ms away, each way", parts["far"]["gain"], 4)
 
 
-def to_peers(idle):
-    """Private memory to that of as many processes of the peer, by those that were idle beside them."""
-    peer = idle["peer"]
-    return (idle["all"]["private"] / idle["images"]) / (peer["private"] / peer["images"])
+def to_peers(idle, what):
+    """An image's part of it to a process's of the peer."""
+    return (idle["beside_peer"][what] / idle["images"]) / (idle["peer"][what] / idle["peer"]["images"])
 
 
 def memory(parts, opened):
@@ -104,7 +103,8 @@ def memory(parts, opened):
     if idle:
         which = f"{idle['images']} idle images {opened}"
         if idle.get("peer", {}).get("target") == "rbd-nbd":
-            yield at_most(f"{which}: private memory to as many rbd-nbd's", to_peers(idle), 0.1)
+            for what, text in (("rss", "resident"), ("private", "private")):
+                yield at_most(f"{which}: {text} memory to as many rbd-nbd's", to_peers(idle, what), 0.1)
         yield at_most(f"{which}: private memory of each over the first", idle["each_mib"], 0.6, " MiB")
         yield at_most(f"{which}: the same {idle.get('settle_seconds', 30)} s after a burst of 1 MiB I/O to all of them",
                       idle["burst_each_mib"], 1, " MiB")

@@ -70,6 +70,7 @@ def on_cpus(pids, cpus):
 class Footprint:
     private: int = 0  # KiB that only this process has
     pss: int = 0      # KiB, shared pages divided by those who share them
+    rss: int = 0      # KiB, with all that is shared
     threads: int = 0
     sockets: int = 0
 
@@ -98,6 +99,7 @@ def footprint(pids):
             sizes[name.rstrip(":")] = int(size)
         total.private += sizes["Private_Clean"] + sizes["Private_Dirty"]
         total.pss += sizes["Pss"]
+        total.rss += sizes["Rss"]
         total.threads += len(os.listdir(f"/proc/{pid}/task"))
         total.sockets += count_sockets(pid)
     return total

@@ -147,8 +147,11 @@ def idle_lines(idle):
            "burst of 1 MiB writes to all of them")
     if "peer" in idle:
         peer = idle["peer"]
-        yield (f"- {peer['images']} idle images of {peer['target']} beside them: {footprint_text(peer)} in all; for "
-               f"each image urbd has ×{aims.to_peers(idle):.2f} of its private memory")
+        each = {what: f"{peer[what] / peer['images'] / 1024:.1f} MiB" for what in ("rss", "private")}
+        yield (f"- {peer['images']} idle images of {peer['target']} beside them: {each['rss']} resident and "
+               f"{each['private']} private each, {peer['threads']} threads and {peer['sockets']} sockets in all; for each "
+               f"image urbd has ×{aims.to_peers(idle, 'rss'):.2f} of the resident memory, "
+               f"×{aims.to_peers(idle, 'private'):.2f} of the private")
 
 
 def many_lines(many):

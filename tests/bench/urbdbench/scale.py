@@ -101,23 +101,24 @@ def idle(place, setup, counts):
         first = procfs.footprint(target.pids())
         target.ensure(counts.idle)
         now = procfs.footprint(target.pids())
-        peer = idle_peer(place.peer, setup, counts.peers)
+        beside = beside_peer(target, place.peer, setup, counts.peers)
         burst(target, setup, counts.idle)
         time.sleep(counts.settle)
         after = procfs.footprint(target.pids())
     return {"images": counts.idle, "first": dataclasses.asdict(first), "all": dataclasses.asdict(now),
             "after_burst": dataclasses.asdict(after), "settle_seconds": counts.settle,
             "each_mib": each_mib(first, now, counts.idle), "burst_each_mib": each_mib(first, after, counts.idle),
-            **({"peer": peer} if peer else {})}
+            **beside}
 
 
-def idle_peer(base, setup, count):
-    """Of several processes, so that what they share is nobody's own; None where it is not installed."""
+def beside_peer(target, base, setup, count):
+    """What both hold while both are there, and several of the peer: what they share is nobody's own."""
     with Own(base, "idle", setup) as peer:
         if peer.missing():
-            return None
+            return {}
         peer.ensure(count)
-        return {"target": base.name, "images": count, **dataclasses.asdict(procfs.footprint(peer.pids()))}
+        return {"beside_peer": dataclasses.asdict(procfs.footprint(target.pids())),
+                "peer": {"target": base.name, "images": count, **dataclasses.asdict(procfs.footprint(peer.pids()))}}
 
 
 def burst(target, setup, count, at_once=8):
