@@ -68,7 +68,8 @@ def arguments():
     parser.add_argument("--images", type=at_least(2), default=64, help="that many idle ones (%(default)s)")
     parser.add_argument("--many-images", type=at_least(2), default=256, help="and that many at most (%(default)s)")
     parser.add_argument("--peer-images", type=at_least(1), default=8, help="idle ones of the peer (%(default)s)")
-    parser.add_argument("--fresh", type=at_least(1), default=5, help="servers whose first images are timed (%(default)s)")
+    parser.add_argument("--fresh", type=at_least(1), default=5,
+                        help="servers whose first images are timed (%(default)s)")
     parser.add_argument("--settle", type=at_least(0), default=30, metavar="SECONDS",
                         help="from a burst until memory is looked at (%(default)s)")
     parser.add_argument("--build", default=os.environ.get("URBD_BUILD", os.path.join(lab.TOP, "build/test")))

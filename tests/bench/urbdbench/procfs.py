@@ -74,9 +74,6 @@ class Footprint:
     threads: int = 0
     sockets: int = 0
 
-    def __sub__(self, other):
-        return Footprint(*(a - b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other))))
-
 
 def count_sockets(pid):
     total = 0

@@ -149,8 +149,8 @@ def idle_lines(idle):
         peer = idle["peer"]
         each = {what: f"{peer[what] / peer['images'] / 1024:.1f} MiB" for what in ("rss", "private")}
         yield (f"- {peer['images']} idle images of {peer['target']} beside them: {each['rss']} resident and "
-               f"{each['private']} private each, {peer['threads']} threads and {peer['sockets']} sockets in all; for each "
-               f"image urbd has ×{aims.to_peers(idle, 'rss'):.2f} of the resident memory, "
+               f"{each['private']} private each, {peer['threads']} threads and {peer['sockets']} sockets in all; for "
+               f"each image urbd has ×{aims.to_peers(idle, 'rss'):.2f} of the resident memory, "
                f"×{aims.to_peers(idle, 'private'):.2f} of the private")
 
 
@@ -194,8 +194,8 @@ def flat_lines(flat):
     if "shared" in flat:
         yield one_of(flat["shared"], " that share a client")
     for policy, found in spread_cases(flat):
-        yield (f"- 4 KiB reads, one in flight on each of {flat['spread']['images']} of {flat['images']} images{policy}: "
-               f"{found['all_us']:.1f} µs CPU each; as many clients on one image {found['one_us']:.1f} µs: "
+        yield (f"- 4 KiB reads, one in flight on each of {flat['spread']['images']} of {flat['images']} images"
+               f"{policy}: {found['all_us']:.1f} µs CPU each; as many clients on one image {found['one_us']:.1f} µs: "
                f"×{found['ratio']:.2f}")
 
 
