@@ -206,10 +206,14 @@ def spread_cases(flat):
 
 
 def fairness_lines(fairness):
-    p99 = fairness["p99_us"]
-    yield (f"- p99 of 4 KiB reads, depth 1: alone {p99['alone']:.0f} µs; beside 1 MiB writes, depth 128, to "
-           f"another image of the same daemon {p99['same']:.0f} µs, of another daemon {p99['other']:.0f} µs: "
-           f"×{fairness['ratio']:.2f}")
+    p99 = {name: rounds_text(value, fairness.get("rounds", {}).get(name)) for name, value in fairness["p99_us"].items()}
+    yield (f"- p99 of 4 KiB reads, depth 1: alone {p99['alone']}; beside 1 MiB writes, depth 128, to another image of "
+           f"the same daemon {p99['same']}, of another daemon {p99['other']}: ×{fairness['ratio']:.2f}")
+
+
+def rounds_text(median, rounds):
+    """With the least and the most of them where they were kept."""
+    return f"{number(median, 0)} µs" + (f" ({spread_text((min(rounds), max(rounds)), 0)})" if rounds else "")
 
 
 def figures_lines(figures):

@@ -241,7 +241,7 @@ def fairness(place, setup):
         for turn in range(setup.runs):
             for name in in_turn(list(places), turn):
                 p99[name].append(beside(places[name], setup, shared))
-    return {"p99_us": {name: statistics.median(values) for name, values in p99.items()},
+    return {"p99_us": {name: statistics.median(values) for name, values in p99.items()}, "rounds": p99,
             "ratio": statistics.median(a / b for a, b in zip(p99["same"], p99["other"]))}
 
 
