@@ -362,9 +362,6 @@ int device_start(struct device *device, const struct map_request *request,
 		r = create_frontend(device, request, deadline, err);
 	if (r == 0)
 		r = device_take_lock(device, request, err);
-	/* Before the start, after which a device that is taken back must not be taken apart. */
-	if (r == 0)
-		r = quiesce_watch(device->opened.image, request->quiesce_hook, device->path, err);
 	if (r < 0)
 		return r;
 	device->frontend->config.deadline = deadline_left(deadline);
@@ -433,6 +430,8 @@ static int map_entered(struct device *device, const struct map_request *request,
 		r = need_caller(request, err);
 	if (r == 0)
 		r = device_start(device, request, deadline, err);
+	if (r == 0)
+		r = quiesce_watch(device->opened.image, request->quiesce_hook, device->path, err);
 	if (r == 0)
 		r = need_caller(request, err);
 	if (r < 0) {

@@ -183,7 +183,6 @@ static int serve_errors(struct recovery *recovery, struct error *err)
 	}
 	make_request(recovery, &request);
 	request.reporter = NULL; /* why it fails is what its status has to say */
-	request.quiesce_hook = NULL;
 	r = start(device, &request, DEVICE_FAILED, err);
 	if (r == 0) {
 		set_state(device, DEVICE_FAILED);
@@ -230,6 +229,21 @@ static long milliseconds_since(const struct timespec *begin)
 	return (now.tv_sec - begin->tv_sec) * 1000 + (now.tv_nsec - begin->tv_nsec) / 1000000;
 }
 
+/*
+ * The device is served, so what was frozen under the daemon that died can be thawed; a snapshot
+ * that is begun from then on has a hook again. Without one it is served all the same: its I/O
+ * waited.
+ */
+static void watch_again(struct device *device)
+{
+	const char *hook = device_quiesce_hook(device);
+	struct error err = ERROR_NONE;
+
+	quiesce_release(hook, device->path);
+	if (quiesce_watch(device->opened.image, hook, device->path, &err) < 0)
+		log_error("%s: %s", device->path, err.text);
+}
+
 static void finish(struct device *device)
 {
 	char spec[DEVICE_SPEC_MAX];
@@ -239,8 +253,8 @@ static void finish(struct device *device)
 	device->mapped_at = time(NULL);
 	log_info("%s (%s) is served again, %ld ms after the start", device->path, spec,
 		 milliseconds_since(&device->devices->config.started));
+	watch_again(device);
 	device_set_live(device);
-	quiesce_release(device_quiesce_hook(device), device->path);
 }
 
 static void recover(struct recovery *recovery)
