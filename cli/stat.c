@@ -56,14 +56,15 @@ static bool same_row(json_t *a, json_t *b)
 	       strcmp(json_text(a, "uri"), json_text(b, "uri")) == 0;
 }
 
-/* The same device at the look before. One that was mapped anew since is younger than that. */
+/* What was mapped anew, or has another daemon, since the look before has begun to count anew. */
 static json_t *find_before(json_t *rows, json_t *row)
 {
 	json_t *other;
 	size_t i;
 
 	json_array_foreach(rows, i, other) {
-		if (same_row(other, row) && number(other, "age_ns") < number(row, "age_ns"))
+		if (same_row(other, row) && number(other, "since_ns") == number(row, "since_ns") &&
+		    number(other, "age_ns") < number(row, "age_ns"))
 			return other;
 	}
 	return NULL;

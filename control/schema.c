@@ -462,7 +462,9 @@ static const struct control_member stat_results[] = {
 	  .kind = CONTROL_ARRAY,
 	  .doc = "An object a device or export that is open: `device`, or `export` and `uri`; "
 		 "`type`, `pool`, `namespace`, `image`, `snapshot`; `in_flight` (requests); "
-		 "`age_ns` (how long it has been counting); `ops`, by the kind of request (`read`, "
+		 "`age_ns` (how long it has been counting), `since_ns` (and from when, by "
+		 "CLOCK_MONOTONIC: another one has begun anew); `ops`, by the kind of request "
+		 "(`read`, "
 		 "`write`, `flush`, `discard`, `write-zeroes`, `extents`) of which there were any: "
 		 "`requests`, `errors`, `bytes`, `buckets` of the latency (pairs of bound in ns "
 		 "and requests below it that are in no bucket before), and `latency` with its "
@@ -542,7 +544,8 @@ const struct control_method control_methods[] = {
 	  .errors = "ENXIO (not mapped; nothing else gives it)" },
 	{ .name = "stat",
 	  .doc = "What devices and exports have served since they are there, and how long it took: "
-		 "all of them, or a device, an export, or what there is of an image.",
+		 "all of them, or a device, an export, or what there is of an image (what is "
+		 "required below is so where an image is named).",
 	  .params = { image_names, stat_params },
 	  .results = { stat_results },
 	  .errors = "ENXIO (not mapped or exported; nothing else gives it)",

@@ -54,6 +54,11 @@ uint64_t figures_age(const struct figures *figures)
 	return clock_monotonic_ns() - figures->created_at;
 }
 
+uint64_t figures_since(const struct figures *figures)
+{
+	return figures->created_at;
+}
+
 static void read_counters(const struct op_counters *counters, struct op_figures *ret)
 {
 	ret->errors += counter_read(&counters->errors);

@@ -45,6 +45,9 @@ void figures_free(struct figures *figures);
 /* Nanoseconds since they were created. Any thread. */
 uint64_t figures_age(const struct figures *figures);
 
+/* When they began, in ns of CLOCK_MONOTONIC. Any thread. */
+uint64_t figures_since(const struct figures *figures);
+
 /* Any thread: the figures of @op up to now. A snapshot of a path that goes on, see histogram.h. */
 void figures_read(const struct figures *figures, enum request_op op, struct op_figures *ret);
 

@@ -93,10 +93,11 @@ static void add_row(const struct stat_source *source, void *data)
 
 	if (!source->image->figures || !is_wanted(wanted->request, source))
 		return;
-	row = json_pack("{s:s*, s:s*, s:s*, s:i, s:I, s:o}", "device", source->device, "export",
-			source->export, "uri", source->uri, "in_flight",
+	row = json_pack("{s:s*, s:s*, s:s*, s:i, s:I, s:I, s:o}", "device", source->device,
+			"export", source->export, "uri", source->uri, "in_flight",
 			(int)atomic_load(&source->image->in_flight), "age_ns",
-			(json_int_t)figures_age(source->image->figures), "ops",
+			(json_int_t)figures_age(source->image->figures), "since_ns",
+			(json_int_t)figures_since(source->image->figures), "ops",
 			ops_object(source->image->figures));
 	json_object_update(row, source->names);
 	json_array_append_new(wanted->rows, row);

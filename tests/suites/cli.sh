@@ -279,8 +279,9 @@ op() { # NAME REQUESTS ERRORS BYTES FRONTEND QUEUE STORAGE BUCKETS: times of all
 	printf ',"frontend":{"total_ns":%d},"queue":{"total_ns":%d},"storage":{"total_ns":%d},"latency":{"total_ns":%d}}' \
 		$(($5 * 1000)) $(($6 * 1000)) $(($7 * 1000)) $((($5 + $6 + $7) * 1000))
 }
-stat_rows() { # SECONDS OPS
-	printf '"result":{"rows":[{"device":"/dev/ublkb0","age_ns":%d000000000,"in_flight":3,"ops":{%s}}' "$1" "$2"
+stat_rows() { # SECONDS OPS [SINCE]
+	printf '"result":{"rows":[{"device":"/dev/ublkb0","age_ns":%d000000000,"since_ns":%d,"in_flight":3,"ops":{%s}}' \
+		"$1" "${3:-5}" "$2"
 	printf ',{"export":"idle","uri":"nbd://h:1/idle","age_ns":%d000000000,"in_flight":0,"ops":{}}]}' "$1"
 }
 others=$(op write 500 100 1638400 500000 500000 4000000 '[16000000,500]'),$(op flush 100 0 0 0 0 300000 '[4000000,100]')
@@ -313,6 +314,12 @@ check_equal "by the kind of request, too" "$(sed -n 7,9p <<<"$output")" "\
 device       op     req/s   MB/s areq-sz aqu-sz  await    p50    p99  p99.9 frontend  queue storage errors
 /dev/ublkb0  read   100.0    0.4     4.0   2.00  20.00  32.00  32.00  32.00    0.100  0.150   19.75      0
 /dev/ublkb0  write    0.0    0.0     0.0   0.00  0.000  0.000  0.000  0.000    0.000  0.000   0.000      0"
+# Another daemon, for longer than the first had been there.
+later_answers=("$(stat_rows 20 "$(op write 200 0 819200 100000 0 100000 '[2000000,200]')" 7)")
+canned "$first" stat --interval 1
+check_equal "a daemon that is new since the first look has begun anew" "$(sed -n 5,6p <<<"$output")" "\
+device          r/s    w/s   o/s  rMB/s  wMB/s areq-sz aqu-sz inflight r_await w_await    p99 errors
+/dev/ublkb0     0.0   10.0   0.0    0.0    0.0     4.0   0.01        3   0.000   1.000  2.000      0"
 later_answers=()
 usage "json has all of it" stat --json --extended
 
