@@ -122,10 +122,11 @@ static void *receive(void *data)
 	struct feeder *feeder = data;
 	size_t size = request_bytes(feeder) * INPUT_REQUESTS, filled = 0;
 	uint8_t *input = malloc(size);
-	ssize_t got;
+	ssize_t got = 0;
 
 	while (input && (got = recv(feeder->fd, input + filled, size - filled, 0)) > 0)
 		filled = take_requests(feeder, input, filled + (size_t)got);
+	feeder->ended(!input ? -ENOMEM : got < 0 ? -errno : -ECONNRESET);
 	free(input);
 	return NULL;
 }

@@ -14,6 +14,9 @@ struct feeder {
 	bool writes;	       /* else reads */
 	/* A request came; @payload has `block` bytes of a write. On the thread that receives. */
 	void (*request)(unsigned tag, const uint8_t *payload);
+	/* The client is gone, or nothing can be received (a negative errno). On that thread, once.
+	 */
+	void (*ended)(int r);
 	/* The feeder's own. */
 	int fd;
 	pid_t client;

@@ -203,6 +203,13 @@ static void start_request(struct slot *slot)
 	}
 }
 
+/* As it is to be at the end. Before that nothing would come any more, for ever. */
+static void client_ended(int r)
+{
+	if (!atomic_load(&stopping))
+		die("the client", r);
+}
+
 static void make_feeder(void)
 {
 	int r;
@@ -210,7 +217,8 @@ static void make_feeder(void)
 	feeder = (struct feeder){ .depth = settings.depth,
 				  .block = settings.block,
 				  .writes = settings.read_percent == 0,
-				  .request = asked };
+				  .request = asked,
+				  .ended = client_ended };
 	r = feeder_fork(&feeder);
 	if (r < 0)
 		die("the client", r);

@@ -42,7 +42,7 @@ class Far:
 
 
 def addresses(cluster):
-    """HOST:PORT of all monitors and OSDs, which need to be on this machine."""
+    """HOST:PORT of all monitors and OSDs, which are not IPv6's."""
     found = []
     for what in "mon", "osd":
         dump = subprocess.run(["timeout", "60", "ceph", "-c", cluster.ceph_conf, what, "dump", "-f", "json"],
@@ -116,6 +116,8 @@ def main(ms, namespace, *names):
         asyncio.run(serve(sockets, float(ms) / 1000))
 
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    for host in {name.rsplit(":", 1)[0] for name in names} - {"127.0.0.1"}:
+        subprocess.run(["ip", "address", "add", f"{host}/32", "dev", "lo"], check=True)
     sockets = {name: listen(name) for name in names}
     thread = threading.Thread(target=run)
     thread.start()

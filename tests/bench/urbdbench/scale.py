@@ -212,10 +212,10 @@ def flat(place, setup, counts):
         crowds = {"pool": pooled, "shared": shared}
         for crowd in crowds.values():
             crowd.ensure(counts.idle)
-        rounds = [{"one": cpu(alone, READS, setup), "one_at_once": cpu(alone, at_once, setup),
-                   **{name: cpu(crowd, READS, setup) for name, crowd in crowds.items()},
-                   **{f"{name}_spread": cpu(crowd, spread, on_objects) for name, crowd in crowds.items()}}
-                  for _ in range(setup.runs)]
+        asked = {"one": (alone, READS, setup), "one_at_once": (alone, at_once, setup),
+                 **{name: (crowd, READS, setup) for name, crowd in crowds.items()},
+                 **{f"{name}_spread": (crowd, spread, on_objects) for name, crowd in crowds.items()}}
+        rounds = [{name: cpu(*asked[name]) for name in in_turn(list(asked), turn)} for turn in range(setup.runs)]
     return {"images": counts.idle, **to(rounds, "pool", "one"), "shared": to(rounds, "shared", "one"),
             "spread": {"images": count, "pool": to(rounds, "pool_spread", "one_at_once"),
                        "shared": to(rounds, "shared_spread", "one_at_once")}}
