@@ -45,12 +45,24 @@ disk() { # NAME: an empty file of 64 MiB
 	echo "file:$TEST_DIR/$1"
 }
 
+# What the kernel takes from the server before the client has read any of it, in bytes.
+send_buffer() {
+	$python3 - "$uri" "$socket" <<'END'
+import re, subprocess, sys, nbd
+client = nbd.NBD()
+client.connect_uri(sys.argv[1])
+sockets = subprocess.run(["ss", "-Hxm", "src", sys.argv[2]], check=True, capture_output=True, text=True).stdout
+print(max(int(size) for size in re.findall(r",tb(\d+)", sockets)))
+END
+}
+
 # ---- the field's tools
 
 test_tools() {
 	serve tools --queues 2 "disk=$(disk tools.img)"
 	check_equal "the socket is private" "$(stat -c %a "$socket")" 600
 	check "nbdinfo describes the export" nbdinfo "$uri"
+	check "a reply of 1 MiB can be sent at once" test "$(send_buffer)" -ge $((1 << 20))
 	check_equal "nbdinfo tells the size" "$(nbdinfo --size "$uri")" 67108864
 	check "nbdinfo lists the exports" grep -q '"export-name": "disk"' <(nbdinfo --json --list "${uri/disk/}")
 	check "nbdcopy writes" nbdcopy --connections=4 "$TEST_DIR/source" "$uri"
