@@ -8,7 +8,7 @@ require_python nbd python3-libnbd
 urbd=$build/cli/urbd
 export URBD_SOCKET=$TEST_DIR/ctl
 counter=$TEST_DIR/counter
-writes=4000
+requests=4000
 
 URBD_LAB_KERNEL=host start_cluster # exports need no kernel device
 timeout 60 rbd --conf "$CEPH_CONF" --id "$CLIENT" --keyring "$KEYRING" create "$POOL/image" --size 64M
@@ -28,7 +28,7 @@ count() { od -An -t u8 -N 8 "$counter" | tr -d ' '; }
 # The first line counts; the others say where.
 check_none() { # NAME URI
 	local places
-	run timeout 120 $python3 tests/tools/count-requests.py "$2" "$counter" $writes
+	run timeout 120 $python3 tests/tools/count-requests.py "$2" "$counter" $requests
 	if ((status == 0)) && [[ $output = 0 ]]; then
 		ok "$1"
 		return
@@ -40,7 +40,7 @@ check_none() { # NAME URI
 before=$(count)
 uri=$(export_of null:64M)
 check "the counter counts: a call on the control socket allocates" test "$(count)" -gt "$before"
-check_none "null: $writes requests allocate nothing" "$uri"
-check_none "file: $writes requests allocate nothing" "$(export_of "file:$TEST_DIR/file")"
+check_none "null: $requests requests allocate nothing" "$uri"
+check_none "file: $requests requests allocate nothing" "$(export_of "file:$TEST_DIR/file")"
 rbd_uri=$(export_of "$POOL/image" --id "$CLIENT" -m "$MONITORS" --keyfile "$KEYFILE")
-check_none "rbd: $writes requests allocate nothing" "$rbd_uri"
+check_none "rbd: $requests requests allocate nothing" "$rbd_uri"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # about: tests/bench/run measures and reports: not how fast anything is, but that it still can
-# limit: 240
+# limit: 600
 . "$(dirname "$0")/../lib.sh"
 require_program ceph-osd ceph-osd
 require_program fio fio
@@ -10,7 +10,7 @@ require_program jq jq
 found=$TEST_DIR/found
 
 measure() { # ARGUMENT...
-	TMPDIR=$TEST_DIR timeout 220 tests/bench/run --build "$build" --output "$found" "$@"
+	TMPDIR=$TEST_DIR timeout 560 tests/bench/run --build "$build" --output "$found" "$@"
 }
 
 in_json() { # NAME EXPRESSION: jq's, of what was measured

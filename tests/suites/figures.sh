@@ -22,7 +22,7 @@ io() { # NAME COMMAND...: qemu-io's commands on the export
 	local uri="nbd+unix:///$1?socket=$TEST_DIR/nbd" command arguments=()
 	shift
 	for command in "$@"; do arguments+=(-c "$command"); done
-	timeout 30 qemu-io -f raw "${arguments[@]}" "$uri" >/dev/null 2>&1
+	timeout 60 qemu-io -f raw "${arguments[@]}" "$uri" >/dev/null 2>&1
 }
 
 row() { # EXPORT PYTHON: an expression over the export's row `r` and its ops `o`
@@ -182,12 +182,12 @@ check "and with one" eventually 20 bash -c '[[ $(curl -sS --max-time 10 --unix-s
 	grep -F "$2" | cut -d" " -f2) = 1 ]]' - "$metrics" "$slow"
 kill $client 2>/dev/null || true
 wait $client 2>/dev/null || true
-"$urbd" export null:1G --export-name held --fault 'write=delay:10000' >/dev/null
+"$urbd" export null:1G --export-name held --fault 'write=delay:15000' >/dev/null
 in_flight() { metric 'urbd_requests_in_flight{export="held"'; }
 holds() { [[ $(in_flight) = "$1" ]]; }
 check_equal "nothing is in flight" "$(in_flight)" 0
 io held 'aio_write 0 4k' 'aio_write 8k 4k' 'aio_write 16k 4k' aio_flush & client=$!
-check "three held requests are" eventually 9 holds 3
+check "three held requests are" eventually 14 holds 3
 check_equal "in the rows, too" "$(row held 'r["in_flight"]') $("$urbd" stat held | column inflight)" '3 3'
 check_child 0 "they are answered" $client
 check_equal "and in flight no more" "$(in_flight)" 0
@@ -253,6 +253,7 @@ check "Prometheus's parser takes it" check_metrics
 # urbd stat are an eighth wide. Below the first bound it knows nothing.
 check_percentiles() {
 	"$urbd" stat --json >"$TEST_DIR/figures"
+	scrape /metrics >"$TEST_DIR/scraped"
 	$python3 - "$TEST_DIR/scraped" "$TEST_DIR/figures" <<'END'
 import json, sys
 from prometheus_client.parser import text_string_to_metric_families

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""count-requests.py URI COUNTER [COUNT]: writes to an NBD export, many at once, in every way there is.
+"""count-requests.py URI COUNTER [COUNT]: asks an NBD export for everything, many at once, in every way there is.
 
 Prints how much a counter (see count-allocations.c) has grown meanwhile, once all of it has run
 before; then, a line each, the first places that it has noted.
