@@ -51,8 +51,8 @@ static const struct control_member image_names[] = {
 	{ 0 },
 };
 
-/* How an image is opened, for `map` and `export`. */
-static const struct control_member open_params[] = {
+/* And which kind it is of, where that may be any. */
+static const struct control_member image_kind[] = {
 	{ .name = "type",
 	  .kind = CONTROL_CHOICE,
 	  .choices = "rbd|file|null",
@@ -63,6 +63,11 @@ static const struct control_member open_params[] = {
 	  .min = IMAGE_SIZE_MIN,
 	  .max = IMAGE_SIZE_MAX,
 	  .doc = "null, required: bytes." },
+	{ 0 },
+};
+
+/* How an image is opened, for `map` and `export`. */
+static const struct control_member open_params[] = {
 	{ .name = "user",
 	  .kind = CONTROL_STRING,
 	  .min = 1,
@@ -362,16 +367,6 @@ static const struct control_member unexport_params[] = {
 	  .max = TEXT_MAX_BYTES,
 	  .doc = "The export's name or NBD URI (escaped or not). With an image as well: what has "
 		 "the name or is of the image." },
-	{ .name = "type",
-	  .kind = CONTROL_CHOICE,
-	  .choices = "rbd|file|null",
-	  .fallback = "`rbd`",
-	  .doc = "The kind of image." },
-	{ .name = "size",
-	  .kind = CONTROL_INTEGER,
-	  .min = IMAGE_SIZE_MIN,
-	  .max = IMAGE_SIZE_MAX,
-	  .doc = "null, required: bytes." },
 	{ .name = "force",
 	  .kind = CONTROL_BOOLEAN,
 	  .fallback = "`false`",
@@ -444,16 +439,6 @@ static const struct control_member stat_params[] = {
 	  .max = TEXT_MAX_BYTES,
 	  .doc = "In place of a device, the name or URI of the export to tell about. With an image "
 		 "as well: what has the name or is of the image." },
-	{ .name = "type",
-	  .kind = CONTROL_CHOICE,
-	  .choices = "rbd|file|null",
-	  .fallback = "`rbd`",
-	  .doc = "The kind of image." },
-	{ .name = "size",
-	  .kind = CONTROL_INTEGER,
-	  .min = IMAGE_SIZE_MIN,
-	  .max = IMAGE_SIZE_MAX,
-	  .doc = "null, required: bytes." },
 	{ 0 },
 };
 
@@ -464,12 +449,11 @@ static const struct control_member stat_results[] = {
 		 "`type`, `pool`, `namespace`, `image`, `snapshot`; `in_flight` (requests); "
 		 "`age_ns` (how long it has been counting), `since_ns` (and from when, by "
 		 "CLOCK_MONOTONIC: another one has begun anew); `ops`, by the kind of request "
-		 "(`read`, "
-		 "`write`, `flush`, `discard`, `write-zeroes`, `extents`) of which there were any: "
-		 "`requests`, `errors`, `bytes`, `buckets` of the latency (pairs of bound in ns "
-		 "and requests below it that are in no bucket before), and `latency` with its "
-		 "parts `frontend`, `queue` and `storage`, each with `total_ns`, `p50_ns`, "
-		 "`p99_ns`, `p999_ns`. Counts and totals only grow." },
+		 "(`read`, `write`, `flush`, `discard`, `write-zeroes`, `extents`) of which there "
+		 "were any: `requests`, `errors`, `bytes`, `buckets` of the latency (pairs of "
+		 "bound in ns and requests below it that are in no bucket before), and `latency` "
+		 "with its parts `frontend`, `queue` and `storage`, each with `total_ns`, "
+		 "`p50_ns`, `p99_ns`, `p999_ns`. Counts and totals only grow." },
 	{ 0 },
 };
 
@@ -483,7 +467,7 @@ const struct control_method control_methods[] = {
 	  .doc = "Makes an image a block device. An image that is mapped already keeps its device "
 		 "as it is, and that is answered; it is refused where `read_only`, `lock` or "
 		 "`frontend` ask for another one.",
-	  .params = { image_names, open_params, map_params },
+	  .params = { image_names, image_kind, open_params, map_params },
 	  .results = { map_results },
 	  .errors = "ENOENT (no such pool, image, snapshot, file), EACCES (key or permission), "
 		    "ETIMEDOUT (the cluster does not answer), EROFS, EINVAL, EBUSY (somebody else "
@@ -513,14 +497,14 @@ const struct control_method control_methods[] = {
 		    "gives it)" },
 	{ .name = "export",
 	  .doc = "Serves an image to NBD clients. What is exported so already is answered.",
-	  .params = { image_names, open_params, export_params },
+	  .params = { image_names, image_kind, open_params, export_params },
 	  .results = { export_results },
 	  .errors = "those of `map`, EEXIST (the name is in use), EADDRINUSE, EBUSY (the address "
 		    "has other settings)",
 	  .check = control_check_export },
 	{ .name = "unexport",
 	  .doc = "Takes an export away, and ends its clients' connections.",
-	  .params = { image_names, unexport_params },
+	  .params = { image_names, image_kind, unexport_params },
 	  .results = { unexport_results },
 	  .errors = "ENXIO (not exported; nothing else gives it), ENOTUNIQ (several bear the "
 		    "name), ETIMEDOUT (the "
@@ -546,7 +530,7 @@ const struct control_method control_methods[] = {
 	  .doc = "What devices and exports have served since they are there, and how long it took: "
 		 "all of them, or a device, an export, or what there is of an image (what is "
 		 "required below is so where an image is named).",
-	  .params = { image_names, stat_params },
+	  .params = { image_names, image_kind, stat_params },
 	  .results = { stat_results },
 	  .errors = "ENXIO (not mapped or exported; nothing else gives it)",
 	  .check = control_check_stat },

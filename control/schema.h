@@ -38,7 +38,7 @@ struct control_member {
 	const char *doc;
 };
 
-#define CONTROL_GROUPS_MAX 3
+#define CONTROL_GROUPS_MAX 4
 
 struct control_method {
 	const char *name;
