@@ -33,6 +33,11 @@ const char *json_text(json_t *object, const char *name)
 	return text ? text : "";
 }
 
+double json_number(json_t *object, const char *name)
+{
+	return (double)json_integer_value(json_object_get(object, name));
+}
+
 void print_json(const struct cli *cli, json_t *json)
 {
 	json_dumpf(json, stdout, cli->pretty ? JSON_INDENT(4) : JSON_COMPACT);

@@ -124,5 +124,8 @@ int cli_call(struct cli *cli, const char *method, json_t *params, unsigned timeo
 /* The string member of @object; "" where there is none. */
 const char *json_text(json_t *object, const char *name);
 
+/* The integer member of @object, to reckon with; 0 where there is none. */
+double json_number(json_t *object, const char *name);
+
 /* Prints @json as --pretty-format asks. */
 void print_json(const struct cli *cli, json_t *json);

@@ -14,14 +14,9 @@ struct growth_bucket {
 	double count;	  /* negative: of the look before */
 };
 
-static double number(json_t *object, const char *name)
-{
-	return (double)json_integer_value(json_object_get(object, name));
-}
-
 static double grown(json_t *now, json_t *before, const char *name)
 {
-	return number(now, name) - number(before, name);
+	return json_number(now, name) - json_number(before, name);
 }
 
 static double part_grown(json_t *now, json_t *before, const char *part)

@@ -36,11 +36,6 @@ static const struct column op_columns[] = {
 #define NR_COLUMNS    ARRAY_SIZE(columns)
 #define NR_OP_COLUMNS ARRAY_SIZE(op_columns)
 
-static double number(json_t *object, const char *name)
-{
-	return (double)json_integer_value(json_object_get(object, name));
-}
-
 /* --- Rows ------------------------------------------------------------------------------------- */
 
 static const char *name_of(json_t *row)
@@ -63,8 +58,9 @@ static json_t *find_before(json_t *rows, json_t *row)
 	size_t i;
 
 	json_array_foreach(rows, i, other) {
-		if (same_row(other, row) && number(other, "since_ns") == number(row, "since_ns") &&
-		    number(other, "age_ns") < number(row, "age_ns"))
+		if (same_row(other, row) &&
+		    json_number(other, "since_ns") == json_number(row, "since_ns") &&
+		    json_number(other, "age_ns") < json_number(row, "age_ns"))
 			return other;
 	}
 	return NULL;
@@ -82,7 +78,7 @@ static void span_begin(json_t *row, json_t *before, struct span *ret)
 		.row = row,
 		.ops = json_object_get(row, "ops"),
 		.before = json_object_get(before, "ops"),
-		.seconds = (number(row, "age_ns") - number(before, "age_ns")) / 1e9,
+		.seconds = (json_number(row, "age_ns") - json_number(before, "age_ns")) / 1e9,
 	};
 }
 
@@ -112,7 +108,7 @@ static void fill_values(const struct span *span, double *values)
 		       writes.bytes / span->seconds / 1e6,
 		       growth_size(&data),
 		       queue_size(span, &all),
-		       number(span->row, "in_flight"),
+		       json_number(span->row, "in_flight"),
 		       growth_each(&reads, reads.latency),
 		       growth_each(&writes, writes.latency),
 		       growth_quantile(&all, 990),
