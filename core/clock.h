@@ -54,3 +54,21 @@ static inline uint64_t clock_ns(uint64_t ticks)
 		return ticks;
 	return (uint64_t)(((unsigned __int128)ticks * clock_scale.multiplier) >> 32);
 }
+
+/* The ticks of so many nanoseconds, an hour at most. */
+static inline uint64_t clock_ticks(uint64_t ns)
+{
+	if (clock_scale.multiplier == 0)
+		return ns;
+	return (uint64_t)(((unsigned __int128)ns << 32) / clock_scale.multiplier);
+}
+
+/* Tells the CPU that the thread goes round in a loop until something happens. */
+static inline void relax_cpu(void)
+{
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "core/busy-poll.h"
 #include "core/clock.h"
 #include "core/ring-order.h"
 
@@ -24,8 +26,10 @@ struct queue {
 	struct ring_op wake_op;
 	int wake_fd; /* eventfd that ends a sleep in the ring */
 	unsigned index;
-	bool deferred;		  /* the kernel completes in io_uring_enter() alone */
-	atomic_uint busy_poll_ns; /* looked for work that long before a sleep */
+	bool deferred;			       /* the kernel completes in io_uring_enter() alone */
+	atomic_uint_least64_t busy_poll_limit; /* ticks */
+	struct busy_poll busy_poll;
+	unsigned events; /* that this turn has handled */
 	uint64_t turn, turn_began;
 	int tid;
 	bool stop;
@@ -40,6 +44,7 @@ struct queue {
 };
 
 static _Thread_local const struct queue *current;
+static _Thread_local unsigned finished; /* requests that are done in this turn */
 static atomic_uint index_limit;
 
 unsigned queue_index_limit(void)
@@ -72,7 +77,13 @@ unsigned queue_index(const struct queue *queue)
 
 void queue_set_busy_poll(struct queue *queue, unsigned microseconds)
 {
-	atomic_store_explicit(&queue->busy_poll_ns, microseconds * 1000, memory_order_relaxed);
+	atomic_store_explicit(&queue->busy_poll_limit, clock_ticks(microseconds * 1000ULL),
+			      memory_order_relaxed);
+}
+
+void queue_finished(void)
+{
+	finished++;
 }
 
 bool queue_is_current(const struct queue *queue)
@@ -89,7 +100,7 @@ int queue_tid(const struct queue *queue)
 static int ring_init(struct queue *queue)
 {
 	static const unsigned flag_sets[] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		0,
 	};
@@ -195,6 +206,7 @@ static void run_inbox(struct queue *queue)
 		struct work *next = work->next;
 
 		work->run(work);
+		queue->events++;
 		work = next;
 	}
 }
@@ -203,12 +215,14 @@ static void run_completions(struct queue *queue)
 {
 	struct io_uring_cqe *cqe;
 
-	while (io_uring_peek_cqe(&queue->ring, &cqe) == 0) {
+	/* To peek at none would enter the kernel for those that it holds back. */
+	while (io_uring_cq_ready(&queue->ring) > 0 && io_uring_peek_cqe(&queue->ring, &cqe) == 0) {
 		struct ring_op *op = io_uring_cqe_get_data(cqe);
 		int result = cqe->res;
 		uint32_t flags = cqe->flags;
 
 		io_uring_cqe_seen(&queue->ring, cqe);
+		queue->events += op != &queue->wake_op;
 		if (op)
 			op->complete(op, result, flags);
 	}
@@ -225,39 +239,78 @@ static void run_hooks(struct queue *queue)
 	}
 }
 
-/* Submits what is pending, then looks for work as long as it should. False: none has come. */
-static bool poll_busily(struct queue *queue)
+/* Whether the kernel holds completions back until it is entered. */
+static bool is_held_back(const struct queue *queue)
 {
-	unsigned ns = atomic_load_explicit(&queue->busy_poll_ns, memory_order_relaxed);
-	uint64_t began;
+	return io_uring_smp_load_acquire(queue->ring.sq.kflags) & IORING_SQ_TASKRUN;
+}
 
-	if (ns == 0)
-		return false;
-	began = clock_now();
-	do {
-		io_uring_submit_and_get_events(&queue->ring);
-		if (io_uring_cq_ready(&queue->ring) || !inbox_is_empty(&queue->inbox))
-			return true;
-	} while (clock_ns(clock_since(began, clock_now())) < ns);
-	return false;
+/* Without a system call. */
+static bool has_work(const struct queue *queue)
+{
+	return is_held_back(queue) || io_uring_cq_ready(&queue->ring) > 0 ||
+	       !inbox_is_empty(&queue->inbox);
 }
 
 /*
- * One io_uring_enter, which sleeps only when nothing has come into the inbox since it was emptied.
- * A kernel that is short of memory may take less than it was given.
+ * Submits what is pending, then looks for work at most @limit ticks, during which nobody needs to
+ * wake the thread. Whoever brings the work may be waiting for this very CPU, so it goes first.
+ */
+static bool look_for_work(struct queue *queue, uint64_t limit)
+{
+	uint64_t began = clock_now();
+	bool found;
+
+	io_uring_submit(&queue->ring);
+	sched_yield();
+	while (!(found = has_work(queue)) && clock_since(began, clock_now()) < limit)
+		relax_cpu();
+	if (is_held_back(queue))
+		io_uring_get_events(&queue->ring);
+	return found;
+}
+
+static bool poll_busily(struct queue *queue)
+{
+	uint64_t limit = atomic_load_explicit(&queue->busy_poll_limit, memory_order_relaxed);
+	bool found;
+
+	if (!busy_poll_pays(&queue->busy_poll, MAX(queue->events, finished), limit))
+		return false;
+	found = look_for_work(queue, limit);
+	busy_poll_looked(&queue->busy_poll, found);
+	return found;
+}
+
+/* One io_uring_enter, which sleeps only when nothing has come into the inbox since it was emptied.
  */
 static void submit_and_maybe_sleep(struct queue *queue)
 {
-	if (!poll_busily(queue)) {
-		if (inbox_try_sleep(&queue->inbox))
-			io_uring_submit_and_wait(&queue->ring, 1);
-		else
-			io_uring_submit_and_get_events(&queue->ring);
+	uint64_t began = clock_now();
+
+	if (!inbox_try_sleep(&queue->inbox)) {
+		io_uring_submit_and_get_events(&queue->ring);
+		return;
 	}
+	io_uring_submit_and_wait(&queue->ring, 1);
+	busy_poll_slept(&queue->busy_poll, clock_since(began, clock_now()));
+}
+
+/* A kernel that is short of memory may take less than it was given. */
+static void submit_the_rest(struct queue *queue)
+{
 	while (io_uring_sq_ready(&queue->ring) > 0) {
 		run_completions(queue);
 		io_uring_submit_and_get_events(&queue->ring);
 	}
+}
+
+static void await_work(struct queue *queue)
+{
+	if (!poll_busily(queue))
+		submit_and_maybe_sleep(queue);
+	queue->events = finished = 0;
+	submit_the_rest(queue);
 }
 
 static void run_turns(struct queue *queue)
@@ -270,7 +323,7 @@ static void run_turns(struct queue *queue)
 		run_hooks(queue);
 		if (queue->stop)
 			return;
-		submit_and_maybe_sleep(queue);
+		await_work(queue);
 	}
 }
 
@@ -339,6 +392,7 @@ int queue_create(const char *name, unsigned index, struct queue **ret)
 	queue->inbox = INBOX_EMPTY;
 	queue->index = index;
 	list_init(&queue->hooks);
+	busy_poll_init(&queue->busy_poll);
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->ready, NULL);
 	snprintf(queue->name, sizeof(queue->name), "%s", name);

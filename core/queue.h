@@ -54,13 +54,15 @@ uint64_t queue_turn_began(const struct queue *queue);
 /* Queue thread: the number of its turn. */
 uint64_t queue_turn(const struct queue *queue);
 
+/* Queue thread, once a request: it is done. */
+void queue_finished(void);
+
 /* True on the queue's own thread. */
 bool queue_is_current(const struct queue *queue);
 
 /*
- * Any thread: how many microseconds the thread looks for more work, at the cost of its CPU, when it
- * has run out of it; only then it sleeps. Meanwhile nobody needs to wake it. 0, which is what it
- * begins with: it sleeps at once.
+ * Any thread: how many microseconds at most the thread looks for more work before it sleeps, where
+ * that pays (see core/busy-poll.h). 0, which is what it begins with: it sleeps at once.
  */
 void queue_set_busy_poll(struct queue *queue, unsigned microseconds);
 

@@ -35,6 +35,7 @@ static void finish(struct request *request)
 
 	if (request->result < 0 && taken_back(image, request))
 		return;
+	queue_finished();
 	if (figures_of(request))
 		figures_finished(image->figures, request);
 	request->image = NULL;

@@ -15,7 +15,8 @@
 #define QUEUES_MAX	   64
 #define QUEUES_DEFAULT_MAX 4
 
-#define BUSY_POLL_MAX 10000
+#define BUSY_POLL_DEFAULT 50
+#define BUSY_POLL_MAX	  10000
 
 #define TRIM_DEFAULT 15
 #define TRIM_MAX     86400
@@ -49,8 +50,8 @@ static const char help[] =
 	"  --queue-cpus LIST CPUs that they run on, each on one of them: 0-3,8 (default: all, as\n"
 	"                    the kernel sees fit); without --queues, one thread a CPU of the list\n"
 	"  --busy-poll MICROSECONDS\n"
-	"                    how long they look for more work before they sleep, up to 10000\n"
-	"                    (default 0): costs CPU, saves some latency of small requests\n"
+	"                    how long they look for more work before they sleep, where requests\n"
+	"                    come soon and one at a time: up to 10000 (default 50); 0: never\n"
 	"  --trim SECONDS    what was idle for that long gives its memory back to the kernel, up\n"
 	"                    to 86400 (default 15); 0: it keeps it\n"
 	"  --drain-timeout SECONDS\n"
@@ -293,6 +294,7 @@ enum options_result daemon_options_parse(int argc, char **argv, struct daemon_op
 	struct daemon_options options = {
 		.socket_path = environment("URBD_SOCKET", CONTROL_SOCKET_DEFAULT),
 		.state_dir = DAEMON_STATE_DIR_DEFAULT,
+		.busy_poll = BUSY_POLL_DEFAULT,
 		.trim = TRIM_DEFAULT,
 		.drain_timeout = DRAIN_TIMEOUT_DEFAULT,
 		.limits = { .max_connections = NBD_SERVER_CONNECTIONS_DEFAULT,

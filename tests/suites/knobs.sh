@@ -118,7 +118,7 @@ sleeps_of_reads() { # of 2000 reads of 4 KiB, one after the other
 	echo $(($(queue_sleeps) - before))
 }
 
-start_daemon --queues 1
+start_daemon --queues 1 --busy-poll 0
 sleeping=$(sleeps_of_reads)
 stop_daemon
 start_daemon --queues 1 --busy-poll 10000

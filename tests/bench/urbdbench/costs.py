@@ -12,7 +12,8 @@ copied        bytes that urbdd's own code moves with memcpy and its like (dhat);
 
 All of it is for requests of 4 KiB to an export on a unix socket: of null, and of an image of the
 cluster in the environment where there is one. `d1` is one request at a time, `b32` a client that
-writes 32 of them at once, `fio32` fio with 32 in flight, which writes them one by one.
+writes 32 of them at once, `fio32` fio with 32 in flight, which writes them one by one. The daemon
+does not poll busily: whether it does depends on the machine's scheduling.
 """
 import argparse
 import collections
@@ -50,8 +51,8 @@ class Daemon:
                 os.unlink(self.path(name))
         with open(self.path("log"), "wb") as log:
             self.process = subprocess.Popen(
-                [*tool, f"{build}/daemon/urbdd", "--queues", "1", "--socket", self.path("ctl"), "--state-dir",
-                 self.path("state"), "--listen", f"unix:{self.path('nbd')}"],
+                [*tool, f"{build}/daemon/urbdd", "--queues", "1", "--busy-poll", "0", "--socket", self.path("ctl"),
+                 "--state-dir", self.path("state"), "--listen", f"unix:{self.path('nbd')}"],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             wait_for(lambda: self.urbd("version").returncode == 0, "urbdd", PATIENCE)
