@@ -220,12 +220,14 @@ class Urbd(Target):
     """A urbdd of its own. What it serves: null, or images of the cluster."""
     null = False
     metrics = False  # or it tells its figures at socket("metrics")
+    daemon_options = ()
     image_options = ()
 
     def prepare(self):
         if not self.processes:
             process = self.spawn([f"{self.setup.build}/daemon/urbdd", "--socket", self.socket("ctl"),
                                   "--state-dir", self.socket("state"), "--listen", f"unix:{self.socket('nbd')}",
+                                  *self.daemon_options,
                                   *(["--metrics", f"unix:{self.socket('metrics')}"] if self.metrics else [])])
             wait_for(lambda: self.answers() or process.poll() is not None, self.name)
             if process.poll() is not None:
@@ -260,8 +262,17 @@ class UrbdNull(UrbdExport):
     name, group, null = "urbd-null", "sockets-null", True
 
 
+class UrbdNullUnpolled(UrbdNull):
+    """What busy polling is for, and what it costs."""
+    name, daemon_options = "urbd-null-unpolled", ("--busy-poll", "0")
+
+
 class UrbdRbd(UrbdExport):
     name, group = "urbd-rbd", "sockets-rbd"
+
+
+class UrbdRbdUnpolled(UrbdRbd):
+    name, daemon_options = "urbd-rbd-unpolled", ("--busy-poll", "0")
 
 
 class Device(Target):
@@ -393,7 +404,7 @@ class LibrbdSocketHere(LibrbdSocket):
     name, group = "librbd-socket-here", "devices-rbd"
 
 
-EXPORTS = [UrbdNull, NbdkitNull, QemuNull, UrbdRbd, QemuRbd, FioRbd, LibrbdLoop, LibrbdSocket]
+EXPORTS = [UrbdNull, UrbdNullUnpolled, NbdkitNull, QemuNull, UrbdRbd, UrbdRbdUnpolled, QemuRbd, FioRbd, LibrbdLoop, LibrbdSocket]
 DEVICES = [UrbdUblkNull, UrbdNbdNull, NbdkitKernel, NullBlk, UrbdUblkRbd, UrbdNbdRbd, Krbd, RbdNbd,
            FioRbdHere, LibrbdLoopHere, LibrbdSocketHere]
 ALL = {target.name: target for target in EXPORTS + DEVICES}
