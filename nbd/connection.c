@@ -487,8 +487,8 @@ static void trim_some(struct nbd_connection *connection)
 static void exchange_encrypted(struct nbd_connection *connection)
 {
 	do {
+		run_events(connection); /* requests that had to wait until replies were sent */
 		decrypt(connection);
-		run_events(connection);
 	} while (!connection->writable_armed && send_encrypted(connection));
 }
 

@@ -96,10 +96,11 @@ static void compact_input(struct nbd_session *session)
 	session->in_end = length;
 }
 
+/* None where more than @limit is left of what came under a higher one. */
 static struct iovec input_room(struct nbd_session *session, unsigned limit)
 {
 	compact_input(session);
-	return (struct iovec){ session->in + session->in_end, limit - session->in_end };
+	return (struct iovec){ session->in + session->in_end, limit - MIN(limit, session->in_end) };
 }
 
 static unsigned requests_at_once(const struct nbd_session *session)
@@ -107,8 +108,18 @@ static unsigned requests_at_once(const struct nbd_session *session)
 	return session->small_writes ? INPUT_SIZE : INPUT_BULK;
 }
 
+/* An empty place is left out: to receive nothing looks like the peer's end. */
+static unsigned add_place(struct iovec window[2], unsigned count, struct iovec place)
+{
+	if (place.iov_len > 0)
+		window[count++] = place;
+	return count;
+}
+
 unsigned nbd_session_window(struct nbd_session *session, struct iovec window[2])
 {
+	unsigned count;
+
 	switch (session->state) {
 	case STATE_CLIENT_FLAGS:
 	case STATE_OPTION:
@@ -116,17 +127,14 @@ unsigned nbd_session_window(struct nbd_session *session, struct iovec window[2])
 	case STATE_OPTION_SKIP:
 		if (session->out_start < session->out_end)
 			return 0; /* or these bytes would be under way when their place changes */
-		window[0] = input_room(session, INPUT_SIZE);
-		return window[0].iov_len > 0;
+		return add_place(window, 0, input_room(session, INPUT_SIZE));
 	case STATE_REQUEST:
 		if (!session->free)
 			return 0;
-		window[0] = input_room(session, requests_at_once(session));
-		return window[0].iov_len > 0;
+		return add_place(window, 0, input_room(session, requests_at_once(session)));
 	case STATE_PAYLOAD:
-		window[0] = transmission_payload_room(session->current);
-		window[1] = input_room(session, requests_at_once(session));
-		return 2;
+		count = add_place(window, 0, transmission_payload_room(session->current));
+		return add_place(window, count, input_room(session, requests_at_once(session)));
 	case STATE_LIST:
 	case STATE_TLS:
 	case STATE_BUFFER:

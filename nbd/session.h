@@ -98,7 +98,10 @@ int nbd_session_create_transmitting(const struct nbd_session_config *config,
 /* Nothing may be in flight. NULL is allowed. */
 void nbd_session_destroy(struct nbd_session *session);
 
-/* Fills 0, 1 or 2 places for the next bytes, in order. 0: do not receive now. */
+/*
+ * Fills 0, 1 or 2 places for the next bytes, in order, none of them empty. 0: do not receive now.
+ * What nbd_session_next() has not looked at yet takes up room.
+ */
 unsigned nbd_session_window(struct nbd_session *session, struct iovec window[2]);
 
 /* @length > 0 bytes were put into the window. After the session's end they are ignored. */

@@ -790,6 +790,30 @@ static void requests_in_the_input_go_on(void **state)
 	assert_int_equal(peer.output_length, 20 * (NBD_SIMPLE_REPLY_SIZE + 512));
 }
 
+/* Much came at once, before requests were expected; then replies go, and slots are free again. */
+static void a_full_input_has_no_room(void **state)
+{
+	struct iovec window[2], reply[2];
+	unsigned count;
+	uint8_t *at;
+
+	greet();
+	at = put_be32(put_be64(message, NBD_MAGIC_OPTION), NBD_OPT_EXPORT_NAME);
+	at = put_bytes(put_be32(at, 4), "disk", 4);
+	for (unsigned i = 0; i < 2000; i++)
+		at = put_request(at, NBD_CMD_READ, 0, 0, 512);
+	peer.no_reader = true;
+	feed(message, at - message);
+	while ((count = nbd_session_output(peer.session, reply, 2)) > 0)
+		for (unsigned i = 0; i < count; i++)
+			nbd_session_sent(peer.session, reply[i].iov_len);
+	assert_int_equal(nbd_session_window(peer.session, window), 0);
+	peer.no_reader = false;
+	peer_run(&peer);
+	assert_int_equal(nbd_session_window(peer.session, window), 1);
+	assert_int_equal(peer.output_length, (2000 - 8) * (NBD_SIMPLE_REPLY_SIZE + 512));
+}
+
 static void disconnect_answers_what_is_in_flight(void **state)
 {
 	greet();
@@ -1027,6 +1051,7 @@ int main(void)
 		TEST(an_answer_that_waits_stops_the_input),
 		TEST(an_empty_pool_stops_the_input),
 		TEST(requests_in_the_input_go_on),
+		TEST(a_full_input_has_no_room),
 		TEST(disconnect_answers_what_is_in_flight),
 		TEST(an_abandoned_session_keeps_its_buffers_until_completion),
 		TEST_IN_BUDGET(a_request_without_memory_waits),
