@@ -258,6 +258,8 @@ static bool send_encrypted(struct nbd_connection *connection)
 	struct iovec iov;
 	ssize_t length;
 
+	if (connection->shut || connection->writable_armed)
+		return false;
 	if (connection->tls_ready && !connection->tls_ended)
 		encrypt(connection);
 	if (!nbd_tls_output(connection->tls, &iov))
@@ -489,7 +491,7 @@ static void exchange_encrypted(struct nbd_connection *connection)
 	do {
 		run_events(connection); /* requests that had to wait until replies were sent */
 		decrypt(connection);
-	} while (!connection->writable_armed && send_encrypted(connection));
+	} while (send_encrypted(connection));
 }
 
 /* The end of a turn in which something happened. */
