@@ -23,6 +23,7 @@ struct queue {
 	struct io_uring ring;
 	struct inbox inbox;
 	struct list hooks; /* struct turn_hook, due at the end of this turn */
+	struct work again; /* in the inbox when hooks wait for the next turn */
 	struct ring_op wake_op;
 	int wake_fd; /* eventfd that ends a sleep in the ring */
 	unsigned index;
@@ -228,15 +229,24 @@ static void run_completions(struct queue *queue)
 	}
 }
 
+static void begin_again(struct work *work)
+{
+}
+
+/* Once each, or two that ask for each other would keep everything else from having its turn. */
 static void run_hooks(struct queue *queue)
 {
-	while (!list_empty(&queue->hooks)) {
-		struct list *entry = queue->hooks.next;
+	struct list *entry, end;
 
+	list_append(&queue->hooks, &end); /* what they ask for comes behind it */
+	while ((entry = queue->hooks.next) != &end) {
 		list_remove(entry);
 		list_entry(entry, struct turn_hook, entry)
 			->run(list_entry(entry, struct turn_hook, entry));
 	}
+	list_remove(&end);
+	if (!list_empty(&queue->hooks))
+		queue_post(queue, &queue->again);
 }
 
 /* Whether the kernel holds completions back until it is entered. */
@@ -392,6 +402,7 @@ int queue_create(const char *name, unsigned index, struct queue **ret)
 	queue->inbox = INBOX_EMPTY;
 	queue->index = index;
 	list_init(&queue->hooks);
+	queue->again.run = begin_again;
 	busy_poll_init(&queue->busy_poll);
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->ready, NULL);

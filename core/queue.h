@@ -29,7 +29,10 @@ struct ring_op {
 	void (*complete)(struct ring_op *op, int result, uint32_t flags);
 };
 
-/* A callback at the end of the turn in which it was asked for; asked for twice it runs once. */
+/*
+ * A callback at the end of the turn in which it was asked for; asked for twice it runs once. What a
+ * hook asks for, and is not due yet, comes with the next turn, which then begins without a sleep.
+ */
 struct turn_hook {
 	struct list entry; /* list_init() it once, before first use */
 	void (*run)(struct turn_hook *hook);

@@ -136,6 +136,50 @@ static void ring_operations_complete_and_hooks_run_once(void **state)
 	}
 }
 
+/* A hook that asks for itself until it is told that it was enough. */
+struct eager {
+	struct turn_hook hook;
+	struct queue *queue;
+	uint64_t turn; /* its last one */
+	atomic_uint runs;
+	atomic_bool enough, twice;
+};
+
+static void ask_again(struct turn_hook *hook)
+{
+	struct eager *eager = container_of(hook, struct eager, hook);
+
+	if (eager->turn == queue_turn(eager->queue))
+		eager->twice = true;
+	eager->turn = queue_turn(eager->queue);
+	eager->runs++;
+	if (!eager->enough)
+		queue_at_turn_end(eager->queue, hook);
+}
+
+static int ask_first(void *data)
+{
+	struct eager *eager = data;
+
+	queue_at_turn_end(eager->queue, &eager->hook);
+	return 0;
+}
+
+static void a_hook_that_asks_again_has_the_next_turn(void **state)
+{
+	struct eager eager = { .hook.run = ask_again, .queue = *state };
+
+	list_init(&eager.hook.entry);
+	assert_int_equal(queue_call(*state, ask_first, &eager), 0);
+	while (eager.runs < 100)
+		usleep(1000);
+	assert_int_equal(queue_call(*state, on_queue, *state), -EXDEV);
+	eager.enough = true;
+	assert_int_equal(queue_call(*state, nothing, NULL), 0);
+	assert_int_equal(queue_call(*state, nothing, NULL), 0);
+	assert_false(eager.twice);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -143,8 +187,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(posts_all_run, make, drop),
 		cmocka_unit_test_setup_teardown(ring_operations_complete_and_hooks_run_once, make,
 						drop),
+		cmocka_unit_test_setup_teardown(a_hook_that_asks_again_has_the_next_turn, make,
+						drop),
 		cmocka_unit_test_setup_teardown(posts_all_run, make_polling, drop),
 		cmocka_unit_test_setup_teardown(ring_operations_complete_and_hooks_run_once,
+						make_polling, drop),
+		cmocka_unit_test_setup_teardown(a_hook_that_asks_again_has_the_next_turn,
 						make_polling, drop),
 		cmocka_unit_test_setup_teardown(a_sleep_ends_all_the_same, make_polling, drop),
 	};
