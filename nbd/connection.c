@@ -13,6 +13,13 @@
 /* Pieces of one send: header and payload of as many replies as come together in one turn. */
 #define SEND_PIECES 128
 
+/*
+ * A peer that takes what comes as fast as it comes could be sent to without end. Others on the
+ * queue have their turn after so many bytes; or, over TLS, sends of up to 64 KiB.
+ */
+#define SEND_BYTES (2u * 1024 * 1024)
+#define TLS_SENDS  8
+
 /* How long a peer that was told the end may go on sending before it is cut off. */
 #define LINGER_SECONDS 2
 #define LINGER_BYTES   4096
@@ -238,14 +245,31 @@ static void arm_send(struct nbd_connection *connection, unsigned count, bool qui
 	connection->send_turn = queue_turn(connection->queue);
 }
 
+/* Leaves the first SEND_BYTES of the pieces; returns how many these are. */
+static unsigned cut_pieces(struct nbd_connection *connection, unsigned count)
+{
+	struct iovec *pieces = connection->pieces;
+	size_t length = 0;
+	unsigned used = 0;
+
+	while (used < count && length < SEND_BYTES)
+		length += pieces[used++].iov_len;
+	if (length > SEND_BYTES) {
+		pieces[used - 1].iov_len -= length - SEND_BYTES;
+		length = SEND_BYTES;
+	}
+	connection->sending = length;
+	return used;
+}
+
 /* Gives to the ring what waits, in one send. */
 static void send_output(struct nbd_connection *connection)
 {
 	unsigned count = nbd_session_output(connection->session, connection->pieces, SEND_PIECES);
 	bool all = count + 2 <= SEND_PIECES; /* a reply more would have fitted */
 
-	for (unsigned i = 0; i < count; i++)
-		connection->sending += connection->pieces[i].iov_len;
+	count = cut_pieces(connection, count);
+	all &= connection->sending < SEND_BYTES;
 	if (count > 0)
 		arm_send(connection, count,
 			 all && queue_can_be_quiet(connection->queue) &&
@@ -485,23 +509,31 @@ static void trim_some(struct nbd_connection *connection)
 		post_wish(connection);
 }
 
-/* Takes in and sends out what can be, until neither goes on without the peer. */
-static void exchange_encrypted(struct nbd_connection *connection)
+/*
+ * Takes in and sends out what can be, until neither goes on without the peer. One that takes
+ * everything at once could go on for very long: false when the rest is left to the next turn.
+ */
+static bool exchange_encrypted(struct nbd_connection *connection)
 {
-	do {
+	for (unsigned sends = 0; sends < TLS_SENDS; sends++) {
 		run_events(connection); /* requests that had to wait until replies were sent */
 		decrypt(connection);
-	} while (send_encrypted(connection));
+		list_remove(&connection->hook.entry); /* as above */
+		if (!send_encrypted(connection))
+			return true;
+	}
+	schedule(connection);
+	return false;
 }
 
 /* The end of a turn in which something happened. */
 static void turn(struct nbd_connection *connection)
 {
 	settle_sending(connection);
-	if (connection->tls)
-		exchange_encrypted(connection);
-	else
+	if (!connection->tls)
 		exchange_plain(connection);
+	else if (!exchange_encrypted(connection))
+		return;
 	if (connection->closing) {
 		close_step(connection);
 		return;
