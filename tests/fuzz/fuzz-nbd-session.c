@@ -4,9 +4,10 @@
  * The first byte of an input says how: bit 0 begins with transmission, bit 1 requires TLS, bit 2
  * lets the image hold its requests until the input is used up, bit 3 takes no output until then,
  * bit 4 gives and takes everything in pieces of 7 bytes, bit 5 abandons the session in the end
- * instead of shutting it down, bit 6 leaves it no memory beyond a request of the largest size.
- * The rest are the peer's bytes. Beyond crashes, it is a finding when
- * a session is stuck: no input wanted, nothing to send, nothing in flight, and not at its end.
+ * instead of shutting it down, bit 6 leaves it no memory beyond a request of the largest size, bit
+ * 7 gives it more as soon as output was taken, with no look at what came before. The rest are the
+ * peer's bytes. Beyond crashes, it is a finding when a session is stuck: no input wanted, nothing
+ * to send, nothing in flight, and not at its end.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -95,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	peer.image.hold = data[0] & 4;
 	peer.no_reader = data[0] & 8;
 	peer.piece = data[0] & 16 ? 7 : SIZE_MAX;
+	peer.hasty = data[0] & 128;
 	if (open_session(data[0]) < 0)
 		return 0;
 	feed(data + 1, size - 1);

@@ -82,6 +82,9 @@ struct peer {
 	size_t output_length;
 	size_t piece;	/* most bytes that are handed over or taken at once */
 	bool no_reader; /* take no output */
+	bool hasty;	/* gives more as soon as output is taken, before it looks for events */
+	const uint8_t *input; /* what it has yet to give */
+	size_t input_length;
 };
 
 static inline struct nbd_export *peer_get(void *data, const char *name)
@@ -147,6 +150,28 @@ static inline struct nbd_session_config peer_config(struct peer *peer, unsigned 
 	};
 }
 
+/* Fills what the session has room for, up to `piece` bytes at once; false where there is no room.
+ */
+static inline bool peer_give_input(struct peer *peer)
+{
+	struct iovec window[2];
+	unsigned count = nbd_session_window(peer->session, window);
+	size_t given = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		size_t part = MIN(MIN(window[i].iov_len, peer->input_length), peer->piece - given);
+
+		((uint8_t *)window[i].iov_base)[window[i].iov_len - 1] = 0; /* all is room */
+		memcpy(window[i].iov_base, peer->input, part);
+		peer->input += part;
+		peer->input_length -= part;
+		given += part;
+	}
+	if (given > 0)
+		nbd_session_received(peer->session, given);
+	return given > 0;
+}
+
 /* Takes up to `piece` bytes of output at once, all in all everything, if there is a reader. */
 static inline bool peer_take_output(struct peer *peer)
 {
@@ -167,6 +192,8 @@ static inline bool peer_take_output(struct peer *peer)
 			sent += length;
 		}
 		nbd_session_sent(peer->session, sent);
+		if (peer->hasty)
+			peer_give_input(peer);
 		any = true;
 	}
 	return any;
@@ -190,26 +217,14 @@ static inline void peer_run(struct peer *peer)
 /* Hands @bytes over; returns how many the session took before it wanted no more. */
 static inline size_t peer_feed(struct peer *peer, const void *bytes, size_t length)
 {
-	const uint8_t *at = bytes;
-	struct iovec window[2];
-	unsigned count;
-
-	peer_run(peer);
-	while (length > 0 && (count = nbd_session_window(peer->session, window)) > 0) {
-		size_t given = 0;
-
-		for (unsigned i = 0; i < count; i++) {
-			size_t part = MIN(MIN(window[i].iov_len, length), peer->piece - given);
-
-			memcpy(window[i].iov_base, at, part);
-			at += part;
-			length -= part;
-			given += part;
-		}
-		nbd_session_received(peer->session, given);
+	peer->input = bytes;
+	peer->input_length = length;
+	do
 		peer_run(peer);
-	}
-	return at - (const uint8_t *)bytes;
+	while (peer->input_length > 0 && peer_give_input(peer));
+	length -= peer->input_length;
+	peer->input_length = 0;
+	return length;
 }
 
 /* Lets the image serve what it holds. */
