@@ -167,6 +167,8 @@ sys.exit(1)" && ok "more connections than allowed are refused" ||
 
 # ---- hostile clients
 
+delays='write@32M+32M=delay:2000;read@32M+32M=delay:2000'
+
 test_hostile() {
 	hostile_on file "$(disk hostile.img)"
 	hostile_on null null:64M null
@@ -174,11 +176,11 @@ test_hostile() {
 
 hostile_on() { # KIND SPEC [ARGUMENT]
 	local case
-	serve "hostile-$1" --handshake 2 --depth 16 --fault 'write@32M+32M=delay:2000' "disk=$2"
+	serve "hostile-$1" --handshake 2 --depth 16 --fault "$delays" "disk=$2"
 	for case in slow-reader ten-thousand-requests waits-for-no-answer \
 		writes-before-any-answer stops-in-header stops-in-payload \
-		stops-in-handshake leaves-in-flight speaks-nonsense is-cut-off \
-		talks-after-good-bye; do
+		stops-in-handshake leaves-in-flight leaves-with-replies-unsent reads-bit-by-bit \
+		speaks-nonsense is-cut-off talks-after-good-bye; do
 		check "a hostile client, $1: ${case//-/ }" \
 			timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" $case "${@:3}"
 	done
@@ -196,36 +198,61 @@ test_memory() {
 }
 
 # Two dozen that do anything, with little memory for them.
+serve_mix() { # NAME OPTION...
+	serve "$1" --queues 2 --memory 32M --handshake 3 --fault 'write=delay:20;read=delay:5' "${@:2}" \
+		"disk=$(disk mix.img)"
+}
+
+end_mix() { # NAME [WHAT THE URI NEEDS]
+	note "$1: ${output//$'\n'/, }"
+	check "$1: a good client is served afterwards" nbdcopy "$uri${2:-}" "$TEST_DIR/mix.copy"
+	check "$1: it gets the right data" cmp "$TEST_DIR/mix.copy" "$TEST_DIR/mix.img"
+	end_server "$1"
+	check_equal "$1: the server had nothing to say" "$(grep -v ^ready "$TEST_DIR/$1.out")" ''
+}
+
 test_mix() {
-	serve mix --queues 2 --memory 32M --handshake 3 --fault 'write=delay:20;read=delay:5' "disk=$(disk mix.img)"
-	check "clients that do anything" $python3 tests/tools/nbd-mix.py "$socket" 10
-	note "$output"
-	check "a good client is served afterwards" nbdcopy "$uri" "$TEST_DIR/mix.copy"
-	check "it gets the right data" cmp "$TEST_DIR/mix.copy" "$TEST_DIR/mix.img"
-	end_server mix
-	check_equal "the server had nothing to say" "$(grep -v ^ready "$TEST_DIR/mix.out")" ''
+	serve_mix mix
+	check "mix: clients that do anything" $python3 tests/tools/nbd-mix.py "$socket" 10
+	end_mix mix
+}
+
+test_mix_tls() {
+	local pki
+	make_pki
+	serve_mix mix-tls --x509 "$pki"
+	check "mix-tls: clients that do anything" \
+		$python3 tests/tools/nbd-mix.py --tls "$pki/client" "$socket" 5
+	end_mix mix-tls "&tls-certificates=$pki/client"
 }
 
 # ---- system calls
 
-# Of the server, while COUNT batches of SIZE requests are answered.
-calls_of() { # COUNT SIZE
-	local tracer
-	strace -f -c -U calls,name -o "$TEST_DIR/calls" -p $server 2>"$TEST_DIR/strace" & tracer=$!
+may_trace() { strace -o /dev/null true 2>/dev/null; }
+
+# Run a command while the server's calls go to TEST_DIR/calls.
+trace_while() { # STRACE'S OPTION... -- COMMAND...
+	local options=() tracer status=0
+	until [[ $1 = -- ]]; do options+=("$1") && shift; done
+	strace -f "${options[@]}" -o "$TEST_DIR/calls" -p $server 2>"$TEST_DIR/strace" & tracer=$!
 	eventually 60 grep -qs attached "$TEST_DIR/strace" || { cat "$TEST_DIR/strace" && return 1; }
-	$python3 tests/tools/nbd-batch.py "$socket" disk read $(($1 * $2)) "$2" 512
+	"${@:2}" || status=$?
 	kill -INT $tracer
 	wait $tracer 2>/dev/null || true
+	return $status
+}
+
+# Of the server, while COUNT batches of SIZE requests are answered.
+calls_of() { # COUNT SIZE
+	trace_while -c -U calls,name -- \
+		$python3 tests/tools/nbd-batch.py "$socket" disk read $(($1 * $2)) "$2" 512
 	awk '$2 == "total" { print $1 }' "$TEST_DIR/calls"
 }
 
 # What connecting costs, 40 calls or so, is within the allowance.
 test_calls() {
 	local calls
-	if ! strace -o /dev/null true 2>/dev/null; then
-		skip "system calls are counted" "missing package strace, or it may not trace"
-		return
-	fi
+	may_trace || { skip "system calls are counted" "missing package strace, or it may not trace" && return; }
 	serve calls disk=null:64M
 	calls=$(calls_of 2000 1)
 	note "$calls system calls for 2000 requests, one at a time"
@@ -236,12 +263,44 @@ test_calls() {
 	end_server calls
 }
 
+# How often the server's only queue sends to one client, which over TLS is a system call, in each turn, which
+# ends with an io_uring_enter.
+test_turns() {
+	local pki
+	may_trace || { skip "turns are counted" "missing package strace, or it may not trace" && return; }
+	make_pki
+	serve turns-tls --fault "$delays" --x509 "$pki" "disk=$(disk turns.img)"
+	check "a client takes everything, TLS" trace_turns takes-everything "$pki/client"
+	note "$output MiB taken over TLS, in $(most_sends) sends a turn at most"
+	check "it gets a few sends in a turn" test "$(most_sends)" -gt 1 -a "$(most_sends)" -le 16
+	check "a client leaves, TLS" trace_turns leaves-with-replies-unsent "$pki/client"
+	check "it is sent to once after that, if at all" test "$(vain_sends)" -le 1
+	end_server turns-tls
+}
+
+trace_turns() { # CASE [DIRECTORY]
+	trace_while -e trace=sendto,io_uring_enter -- \
+		timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" "$@"
+}
+
+vain_sends() {
+	grep -cE 'sendto.* = -1 E(PIPE|CONNRESET)' "$TEST_DIR/calls" || true
+}
+
+most_sends() {
+	awk '/io_uring_enter/ { run = 0 } / sendto\(/ && ++run > most { most = run } END { print +most }' "$TEST_DIR/calls"
+}
+
 # ---- TLS
 
+make_pki() { # sets `pki`
+	pki=$TEST_DIR/pki
+	[[ -d $pki ]] || { mkdir "$pki" && run make_certificates "$pki"; }
+}
+
 test_tls() {
-	local pki=$TEST_DIR/pki clients
-	mkdir "$pki"
-	run make_certificates "$pki"
+	local pki clients
+	make_pki
 	clients="tls-certificates=$pki"
 	serve x509 --x509 "$pki" "disk=$(disk x509.img)"
 	check "certificates: nbdcopy writes" nbdcopy "$TEST_DIR/source" "$uri&$clients/client"
@@ -269,16 +328,18 @@ test_tls() {
 	sed 's/:.*/:0011223344556677/' "$pki/keys.psk" >"$pki/wrong.psk"
 	check_code 1 "a wrong key is refused" nbdinfo "$uri&tls-psk-file=$pki/wrong.psk"
 	end_server "a key"
-	hostile_under_tls "$pki"
 	tls_over_tcp "$pki"
 }
 
-hostile_under_tls() { # PKI
-	local case
-	serve hostile-tls --handshake 2 --x509 "$1" "disk=$(disk hostile.img)"
-	for case in stalls-before-tls stalls-in-tls-hello stalls-within-tls has-a-foreign-certificate; do
+test_hostile_tls() {
+	local case pki
+	make_pki
+	serve hostile-tls --handshake 2 --depth 16 --fault "$delays" --x509 "$pki" "disk=$(disk hostile.img)"
+	for case in slow-reader ten-thousand-requests stops-in-header stops-in-payload leaves-in-flight \
+		leaves-with-replies-unsent reads-bit-by-bit stalls-before-tls stalls-in-tls-hello \
+		stalls-within-tls has-a-foreign-certificate; do
 		check "a hostile client, TLS: ${case//-/ }" \
-			timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" $case "$1/client"
+			timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" $case "$pki/client"
 	done
 	end_server "hostile, TLS"
 }
@@ -343,5 +404,5 @@ has_ipv6() { ip -6 address show dev lo 2>/dev/null | grep -q 'inet6 ::1'; }
 head -c 20M /dev/urandom >"$TEST_DIR/source"
 truncate -s 64M "$TEST_DIR/source"
 tests=("$@")
-(($#)) || tests=(tools null commands sixteen hostile memory mix calls tls addresses)
+(($#)) || tests=(tools null commands sixteen hostile hostile_tls memory mix mix_tls calls turns tls addresses)
 for name in "${tests[@]}"; do "test_$name"; done

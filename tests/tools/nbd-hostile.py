@@ -4,7 +4,7 @@
 The server offers "disk", which stores nothing where `null` is said. The bad client stays connected
 while good ones read and write; then it leaves, without good-bye. There are as many good ones as the
 server has queue threads at most, so that one of them shares the bad one's. Cases about memory look at
-the process PID, whose exports may hold MEMORY bytes; those about TLS take a DIRECTORY of certificates.
+the process PID, whose exports may hold MEMORY bytes. With a DIRECTORY of certificates all clients talk TLS.
 """
 
 import os
@@ -16,15 +16,19 @@ import time
 
 import nbd
 
+import nbd_tls
+
 SOCKET, CASE, *MORE = sys.argv[1:]
 TLS = MORE[0] if MORE and os.path.isdir(MORE[0]) else None
 MEMORY = 64 << 20
 SURE = 1 << 20  # for each client, beside that
 ALONE = []  # see good_times(), before the bad client comes
 OPTION = 0x49484156454F5054
+CHOICE = struct.pack(">QII4s", OPTION, 1, 4, b"disk")
 PATIENCE = 20  # seconds within which a server answers at all
 QUEUES = 2  # threads of the server at most
 ROUNDS = 5
+BUSY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)  # nothing goes just now
 HINDRANCE = 4  # a good round takes up to so many times of what it takes with no bad client there
 
 
@@ -44,11 +48,20 @@ def receive(sock, length):
     return data
 
 
-def transmit():
-    """A socket with the handshake done."""
+def greet():
+    """A socket on which options may follow."""
+    if TLS:
+        return nbd_tls.begin(dial(), TLS)
     sock = dial()
     receive(sock, 18)
-    sock.sendall(struct.pack(">IQII4s", 3, OPTION, 1, 4, b"disk"))
+    sock.sendall(struct.pack(">I", 3))
+    return sock
+
+
+def transmit():
+    """A socket with the handshake done."""
+    sock = greet()
+    sock.sendall(CHOICE)
     receive(sock, 10)
     return sock
 
@@ -57,13 +70,28 @@ def request(command, offset=0, length=4096, flags=0):
     return struct.pack(">IHHQQI", 0x25609513, flags, command, 7, offset, length)
 
 
+def send_some(sock, data):
+    """How much of it went, on a socket that does not block."""
+    try:
+        return sock.send(data)
+    except BUSY:
+        return 0
+
+
+def receive_some(sock):
+    try:
+        part = sock.recv(65536)
+    except BUSY:
+        return 0
+    assert part, "the server closed the connection"
+    return len(part)
+
+
 def fill(sock, data):
     """Sends until the server takes no more."""
     sock.setblocking(False)
     for _ in range(10000):
-        try:
-            sock.send(data)
-        except BlockingIOError:
+        if send_some(sock, data) == 0:
             return
     raise AssertionError("the server took everything")
 
@@ -131,23 +159,14 @@ def ten_thousand_requests():
     """All of them are answered in the end, though none is read before all are sent."""
     sock = transmit()
     sock.setblocking(False)
-    data, sent, answers = request(3, 0, 0) * 10000, 0, 0
-    while sent < len(data):
-        try:
-            sent += sock.send(data[sent:sent + 65536])
-        except BlockingIOError:
-            break
+    data, answers = request(3, 0, 0) * 10000, 0
+    while data and (sent := send_some(sock, data[:65536])) > 0:
+        data = data[sent:]
     good_client()
     deadline = time.time() + PATIENCE
-    while (sent < len(data) or answers < 160000) and time.time() < deadline:
-        try:
-            answers += len(sock.recv(1 << 20))
-        except BlockingIOError:
-            pass
-        try:
-            sent += sock.send(data[sent:sent + 65536]) if sent < len(data) else 0
-        except BlockingIOError:
-            pass
+    while (data or answers < 160000) and time.time() < deadline:
+        answers += receive_some(sock)
+        data = data[send_some(sock, data[:65536]):] if data else data
     assert answers == 160000, answers
     return sock
 
@@ -157,7 +176,7 @@ def waits_for_no_answer():
     sock = dial()
     listing = struct.pack(">QII", OPTION, 3, 0)
     sock.sendall(struct.pack(">I", 3) + 20 * listing +
-                 struct.pack(">QII4s", OPTION, 1, 4, b"disk") + 200 * request(0, 0, 512))
+                 CHOICE + 200 * request(0, 0, 512))
     receive(sock, 18 + 20 * (20 + 4 + 4 + 20) + 10)
     for _ in range(200):
         assert receive(sock, 16 + 512)[:8] == struct.pack(">II", 0x67446698, 0)
@@ -169,7 +188,7 @@ def writes_before_any_answer():
     sock = dial()
     data = bytes(range(256)) * 256
     sock.sendall(struct.pack(">I", 3) + 3 * struct.pack(">QII", OPTION, 3, 0) +
-                 struct.pack(">QII4s", OPTION, 1, 4, b"disk") + request(1, 1 << 20, len(data)))
+                 CHOICE + request(1, 1 << 20, len(data)))
     time.sleep(0.5)
     sock.sendall(data)
     receive(sock, 18 + 3 * (20 + 4 + 4 + 20) + 10 + 16)
@@ -206,6 +225,40 @@ def leaves_in_flight():
     return None
 
 
+def leaves_with_replies_unsent():
+    """With --fault delays on reads beyond 32 MiB, these are in flight when it goes, and others sent in part."""
+    sock = transmit()
+    sock.sendall(6 * request(0, 0, 1 << 20) + 4 * request(0, 32 << 20))
+    time.sleep(0.5)
+    sock.close()
+    return None
+
+
+def reads_bit_by_bit():
+    """Requests without end come at once with the last option, and replies are taken slowly."""
+    sock, data = greet(), CHOICE + request(0, 0, 65536) * 40000
+    sock.setblocking(False)
+    for _ in range(1000):
+        data = data[send_some(sock, data[:65536]):]
+        time.sleep(0.002)
+        receive_some(sock)
+    return sock
+
+
+def takes_everything():
+    """As fast as it comes, for two seconds; so the server can always go on. Prints how many MiB it took."""
+    sock, data, taken = transmit(), b"", 0
+    sock.setblocking(False)
+    deadline = time.time() + 2
+    while time.time() < deadline:
+        data = data or request(0, 0, 1 << 20) * 36
+        data = data[send_some(sock, data):]
+        while (length := receive_some(sock)) > 0:
+            taken += length
+    print(taken >> 20)
+    return sock
+
+
 def speaks_nonsense():
     for data in (b"\xff" * 4096, struct.pack(">IQII", 3, OPTION, 7, 0xffffffff), b"GET / HTTP/1.0\r\n"):
         sock = dial()
@@ -225,14 +278,6 @@ def is_cut_off():
     assert sock.recv(1) == b"", "the connection was not closed"
 
 
-def agree_on_tls():
-    """A socket on which TLS is to begin."""
-    sock = dial()
-    sock.sendall(struct.pack(">IQII", 3, OPTION, 5, 0))
-    assert receive(sock, 18 + 20)[30:34] == struct.pack(">I", 1), "STARTTLS was refused"
-    return sock
-
-
 def is_cut_off_later(sock):
     """When its time is over; before that, others are served."""
     good_client()
@@ -240,32 +285,28 @@ def is_cut_off_later(sock):
 
 
 def stalls_before_tls():
-    is_cut_off_later(agree_on_tls())
+    sock = dial()
+    nbd_tls.agree(sock)
+    is_cut_off_later(sock)
 
 
 def stalls_in_tls_hello():
     """After the header of a record of 512 bytes and the first ones of them."""
-    sock = agree_on_tls()
+    sock = dial()
+    nbd_tls.agree(sock)
     sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc")
     is_cut_off_later(sock)
 
 
-def under_tls(directory):
-    """A socket with the client's part of the TLS handshake done."""
-    context = ssl.create_default_context(cafile=f"{directory}/ca-cert.pem")
-    context.load_cert_chain(f"{directory}/client-cert.pem", f"{directory}/client-key.pem")
-    return context.wrap_socket(agree_on_tls(), server_hostname="localhost")
-
-
 def stalls_within_tls():
     """The certificates are exchanged, and then it says nothing more."""
-    is_cut_off_later(under_tls(TLS))
+    is_cut_off_later(greet())
 
 
 def has_a_foreign_certificate():
     """The one who issued it has the same name."""
     try:
-        under_tls(f"{TLS}/../foreign").recv(1)
+        nbd_tls.begin(dial(), f"{TLS}/../foreign").recv(1)
     except ssl.SSLError as error:
         assert "UNKNOWN_CA" in error.reason or "BAD_CERTIFICATE" in error.reason, error
     else:

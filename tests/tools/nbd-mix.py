@@ -1,23 +1,32 @@
 #!/usr/bin/python3
-"""nbd-mix.py SOCKET SECONDS [SEED]: clients that do anything, many at once.
+"""nbd-mix.py [--tls DIRECTORY] SOCKET SECONDS [SEED]: clients that do anything, many at once.
 
 The server offers "disk", of 64 MiB. The clients send requests of all kinds and sizes, good and bad,
 whole and half, read some of the answers, and leave at any time. What the server does with them is
-not looked at: it has to live, and to serve others.
+not looked at: it has to live, and to serve others. With a DIRECTORY of certificates they talk TLS.
 """
 
+import argparse
 import random
 import socket
 import struct
-import sys
 import threading
 import time
 
-SOCKET, SECONDS = sys.argv[1], float(sys.argv[2])
-SEED = int(sys.argv[3]) if len(sys.argv) > 3 else random.getrandbits(32)
+import nbd_tls
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--tls")
+arguments.add_argument("socket")
+arguments.add_argument("seconds", type=float)
+arguments.add_argument("seed", type=int, nargs="?", default=random.getrandbits(32))
+ASKED = arguments.parse_args()
 OPTION = 0x49484156454F5054
+CHOICE = struct.pack(">QII4s", OPTION, 1, 4, b"disk")
 CLIENTS = 24
+PATIENCE = 5  # for the handshake of TLS
 READ, WRITE, DISCONNECT = 0, 1, 2
+sessions = []  # the number of its client for each
 # Reads and writes mostly; trim, zeroes, flush; one that is unknown; the end, at times.
 COMMANDS = [READ] * 8 + [WRITE] * 8 + [3, 3, 4, 4, 6, 6, 9, DISCONNECT]
 LENGTHS = [512, 4096, 65536, 1 << 20, 3 << 20, 32 << 20, 0, 777]
@@ -34,10 +43,20 @@ def request(chance):
     return message if chance.random() < 0.95 else message[:len(message) // 2]
 
 
+def greet(sock):
+    """What the session goes on with."""
+    if not ASKED.tls:
+        sock.sendall(struct.pack(">I", 3))
+        return sock
+    patience = sock.gettimeout()
+    sock.settimeout(PATIENCE)
+    sock = nbd_tls.begin(sock, ASKED.tls)
+    sock.settimeout(patience)
+    return sock
+
+
 def session(sock, chance):
-    sock.settimeout(chance.choice([0.05, 0.3, 1]))
-    sock.connect(SOCKET)
-    sock.sendall(struct.pack(">IQII4s", 3, OPTION, 1, 4, b"disk"))
+    sock.sendall(CHOICE + chance.choice([b"", request(chance)]))
     for _ in range(chance.randrange(60)):
         sock.sendall(request(chance))
         if chance.random() < 0.5:
@@ -50,23 +69,29 @@ def session(sock, chance):
 
 
 def client(number, end):
-    chance = random.Random(SEED + number)
+    chance = random.Random(ASKED.seed + number)
     while time.time() < end:
         with socket.socket(socket.AF_UNIX) as sock:
             try:
-                session(sock, chance)
+                sock.settimeout(chance.choice([0.05, 0.3, 1]))
+                sock.connect(ASKED.socket)
+                with greet(sock) as greeted:
+                    sessions.append(number)
+                    session(greeted, chance)
             except OSError:
                 pass  # it was too slow, or the server had enough of it
 
 
 def main():
-    print("seed", SEED, flush=True)
-    end = time.time() + SECONDS
+    print("seed", ASKED.seed, flush=True)
+    end = time.time() + ASKED.seconds
     threads = [threading.Thread(target=client, args=(i, end)) for i in range(CLIENTS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    print(len(sessions), "sessions")
+    assert sessions, "nobody was greeted"
 
 
 main()
