@@ -23,8 +23,8 @@ test_with() { # NAME SANITIZERS
 }
 
 # The export server, with clients that do anything. 77: something for it is not installed.
-exports_with() { # NAME
-	URBD_BUILD=$top/build/$1 "$top/tests/suites/nbd-export.sh" mix | sed "s/ - / - $1: /" ||
+exports_with() { # NAME TEST...
+	URBD_BUILD=$top/build/$1 "$top/tests/suites/nbd-export.sh" "${@:2}" | sed "s/ - / - $1: /" ||
 		(($? == 77)) || failures=$((failures + 1))
 }
 
@@ -36,7 +36,7 @@ killed_with() { # NAME ROUNDS
 
 test_with asan address,undefined
 test_with tsan thread
-exports_with asan
-exports_with tsan
+exports_with asan mix mix_tls hostile_tls
+exports_with tsan mix mix_tls
 killed_with asan 20
 killed_with tsan 8
