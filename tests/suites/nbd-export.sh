@@ -205,7 +205,7 @@ serve_mix() { # NAME OPTION...
 
 end_mix() { # NAME [WHAT THE URI NEEDS]
 	note "$1: ${output//$'\n'/, }"
-	check "$1: a good client is served afterwards" nbdcopy "$uri${2:-}" "$TEST_DIR/mix.copy"
+	check "$1: a good client is served afterwards" timeout 60 nbdcopy "$uri${2:-}" "$TEST_DIR/mix.copy"
 	check "$1: it gets the right data" cmp "$TEST_DIR/mix.copy" "$TEST_DIR/mix.img"
 	end_server "$1"
 	check_equal "$1: the server had nothing to say" "$(grep -v ^ready "$TEST_DIR/$1.out")" ''
