@@ -336,8 +336,10 @@ static void option_starttls(struct nbd_session *session, struct reader *reader)
 {
 	if (session->config.tls == NBD_TLS_NONE) {
 		reply_error(session, NBD_REP_ERR_POLICY, "this server has no TLS set up");
-	} else if (session->tls || reader->left > 0) {
+	} else if (session->tls) {
 		reply_error(session, NBD_REP_ERR_INVALID, "TLS is in use already");
+	} else if (reader->left > 0) {
+		reply_invalid(session);
 	} else if (input_length(session) > 0) {
 		session_end(session);
 	} else {

@@ -381,6 +381,19 @@ static void tls_required_refuses_the_rest(void **state)
 	expect(NBD_CMD_READ, 0, 0, 512, NBD_SUCCESS);
 }
 
+static void starttls_has_no_data(void **state)
+{
+	const uint8_t *at = peer.output, *text;
+
+	greet();
+	send_option(NBD_OPT_STARTTLS, "now", 3);
+	text = next_reply(&at, NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID);
+	assert_memory_equal(text, "the option's data", 17);
+	forget_output();
+	send_option(NBD_OPT_STARTTLS, NULL, 0);
+	expect_reply(NBD_OPT_STARTTLS, NBD_REP_ACK);
+}
+
 static void tls_required_closes_on_export_name(void **state)
 {
 	greet();
@@ -1029,6 +1042,7 @@ int main(void)
 		TEST(a_wrong_option_magic_closes),
 		TEST(endless_option_data_closes),
 		TEST_TLS(tls_required_refuses_the_rest),
+		TEST_TLS(starttls_has_no_data),
 		TEST_TLS(tls_required_closes_on_export_name),
 		TEST_TLS(bytes_behind_starttls_close),
 		TEST(data_written_is_read_back),
