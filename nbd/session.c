@@ -265,6 +265,7 @@ void nbd_session_tls_started(struct nbd_session *session)
 	session->tls = true;
 	session->structured = session->block_status = false;
 	session->meta_export[0] = 0;
+	session->refusal = NULL;
 	session->state = STATE_OPTION;
 }
 

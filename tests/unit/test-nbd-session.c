@@ -374,7 +374,9 @@ static void tls_required_refuses_the_rest(void **state)
 	expect_reply(NBD_OPT_STARTTLS, NBD_REP_ACK);
 	assert_int_equal(peer.events[NBD_EVENT_START_TLS], 1);
 	assert_int_equal(nbd_session_window(peer.session, window), 0);
+	assert_string_equal(nbd_session_refusal(peer.session), "it did not ask for TLS");
 	nbd_session_tls_started(peer.session);
+	assert_null(nbd_session_refusal(peer.session));
 	send_option(NBD_OPT_STARTTLS, NULL, 0);
 	expect_reply(NBD_OPT_STARTTLS, NBD_REP_ERR_INVALID);
 	go("disk");
