@@ -450,18 +450,28 @@ static bool refuse_in_clear(struct nbd_session *session)
 	return true;
 }
 
-static void run_option(struct nbd_session *session)
+static void refuse_too_big(struct nbd_session *session)
 {
-	struct reader reader = { .left = session->option_length };
+	if (session->option == NBD_OPT_EXPORT_NAME)
+		session_end(session);
+	else
+		reply_error(session, NBD_REP_ERR_TOO_BIG, "the option has too much data");
+}
 
-	reader.at = input_take(session, session->option_length);
+/* @data is NULL where it was too much to be kept; ABORT alone does without. */
+static void run_option(struct nbd_session *session, const uint8_t *data)
+{
+	struct reader reader = { data, session->option_length, !data };
+
 	session->state = STATE_OPTION;
 	if (refuse_in_clear(session))
 		return;
-	if (known_option(session->option))
-		options[session->option].run(session, &reader);
-	else
+	if (!known_option(session->option))
 		reply_error(session, NBD_REP_ERR_UNSUP, "this server does not know the option");
+	else if (!data && session->option != NBD_OPT_ABORT)
+		refuse_too_big(session);
+	else
+		options[session->option].run(session, &reader);
 }
 
 static void option_header(struct nbd_session *session)
@@ -489,11 +499,7 @@ static bool skip_option(struct nbd_session *session)
 	session->skip -= length;
 	if (session->skip > 0)
 		return false;
-	session->state = STATE_OPTION;
-	if (session->option == NBD_OPT_EXPORT_NAME)
-		session_end(session);
-	else
-		reply_error(session, NBD_REP_ERR_TOO_BIG, "the option has too much data");
+	run_option(session, NULL);
 	return true;
 }
 
@@ -516,7 +522,7 @@ bool handshake_step(struct nbd_session *session)
 	case STATE_OPTION_DATA:
 		if (input_length(session) < session->option_length)
 			return false;
-		run_option(session);
+		run_option(session, input_take(session, session->option_length));
 		return true;
 	case STATE_OPTION_SKIP:
 		return skip_option(session);

@@ -325,7 +325,9 @@ static void unknown_and_huge_options_are_answered(void **state)
 	expect_reply(4711, NBD_REP_ERR_UNSUP);
 	send_option(NBD_OPT_INFO, data, sizeof(data));
 	expect_reply(NBD_OPT_INFO, NBD_REP_ERR_TOO_BIG);
-	send_option(NBD_OPT_ABORT, "ignored", 7);
+	send_option(4711, data, sizeof(data));
+	expect_reply(4711, NBD_REP_ERR_UNSUP);
+	send_option(NBD_OPT_ABORT, data, sizeof(data));
 	expect_reply(NBD_OPT_ABORT, NBD_REP_ACK);
 	expect_closed();
 }
@@ -348,6 +350,16 @@ static void endless_option_data_closes(void **state)
 	expect_closed();
 }
 
+static void a_huge_export_name_closes(void **state)
+{
+	static uint8_t data[100000];
+
+	greet();
+	send_option(NBD_OPT_EXPORT_NAME, data, sizeof(data));
+	expect_closed();
+	assert_int_equal(peer.output_length, 0);
+}
+
 static int begin_tls(void **state)
 {
 	struct nbd_session_config config;
@@ -360,6 +372,7 @@ static int begin_tls(void **state)
 
 static void tls_required_refuses_the_rest(void **state)
 {
+	static uint8_t huge[100000];
 	struct iovec window[2];
 	uint8_t data[64];
 
@@ -370,6 +383,8 @@ static void tls_required_refuses_the_rest(void **state)
 	expect_reply(NBD_OPT_GO, NBD_REP_ERR_TLS_REQD);
 	send_option(4711, NULL, 0);
 	expect_reply(4711, NBD_REP_ERR_TLS_REQD);
+	send_option(NBD_OPT_INFO, huge, sizeof(huge));
+	expect_reply(NBD_OPT_INFO, NBD_REP_ERR_TLS_REQD);
 	send_option(NBD_OPT_STARTTLS, NULL, 0);
 	expect_reply(NBD_OPT_STARTTLS, NBD_REP_ACK);
 	assert_int_equal(peer.events[NBD_EVENT_START_TLS], 1);
@@ -1041,6 +1056,7 @@ int main(void)
 		TEST(list_names_every_export),
 		TEST(a_long_list_goes_out_in_parts),
 		TEST(unknown_and_huge_options_are_answered),
+		TEST(a_huge_export_name_closes),
 		TEST(a_wrong_option_magic_closes),
 		TEST(endless_option_data_closes),
 		TEST_TLS(tls_required_refuses_the_rest),
