@@ -58,7 +58,6 @@ enum nbd_option_reply {
 #define NBD_REP_ERR_INVALID  (UINT32_C(1) << 31 | 3)
 #define NBD_REP_ERR_TLS_REQD (UINT32_C(1) << 31 | 5)
 #define NBD_REP_ERR_UNKNOWN  (UINT32_C(1) << 31 | 6)
-#define NBD_REP_ERR_SHUTDOWN (UINT32_C(1) << 31 | 7)
 #define NBD_REP_ERR_TOO_BIG  (UINT32_C(1) << 31 | 9)
 
 enum nbd_info {
@@ -73,7 +72,6 @@ enum nbd_info {
 #define NBD_FLAG_READ_ONLY	   (1 << 1)
 #define NBD_FLAG_SEND_FLUSH	   (1 << 2)
 #define NBD_FLAG_SEND_FUA	   (1 << 3)
-#define NBD_FLAG_ROTATIONAL	   (1 << 4)
 #define NBD_FLAG_SEND_TRIM	   (1 << 5)
 #define NBD_FLAG_SEND_WRITE_ZEROES (1 << 6)
 #define NBD_FLAG_SEND_DF	   (1 << 7)
