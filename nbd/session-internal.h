@@ -60,6 +60,7 @@ struct slot {
 	uint32_t error;		 /* NBD_E*: refuse the request, and why */
 	const char *reason;	 /* or NULL */
 	uint64_t rest;		 /* bytes of later pieces */
+	uint32_t unsent;	 /* bytes of a read that later chunks of its reply bear */
 	bool flush_after;	 /* a flush makes it stable, as the operation itself cannot */
 	bool large;		 /* uses the session's large buffer */
 

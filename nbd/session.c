@@ -294,9 +294,10 @@ size_t nbd_session_trim(struct nbd_session *session, size_t position)
 	return is_idle(session) ? buffers_trim(session, position) : 0;
 }
 
+/* A large reply may go in chunks, each when the one before it was sent. */
 bool nbd_session_at_rest(const struct nbd_session *session)
 {
-	return !nbd_budget_is_short(&session->member) &&
+	return !nbd_budget_is_short(&session->member) && !session->large_in_use &&
 	       (session->state == STATE_PAYLOAD ||
 		(session->state == STATE_REQUEST && session->free));
 }

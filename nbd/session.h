@@ -73,7 +73,10 @@ struct nbd_session_config {
 	void *data; /* the carrier's own, see nbd_session_data(); wake's */
 };
 
-/* Bytes that every request's own buffer holds; larger ones share a single one by turns. */
+/*
+ * Bytes that every request's own buffer holds; larger ones share a single one by turns. So this is
+ * what clients are told to keep to, and what a chunk of a structured reply bears at most.
+ */
 #define NBD_PAYLOAD_MIN (1024u * 1024)
 
 struct nbd_budget;

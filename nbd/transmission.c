@@ -99,7 +99,7 @@ static uint8_t *put_structured(struct slot *slot, uint16_t type, uint32_t length
 	uint8_t *at = slot->header;
 
 	at = put_be32(at, NBD_MAGIC_STRUCTURED);
-	at = put_be16(at, NBD_REPLY_FLAG_DONE);
+	at = put_be16(at, slot->unsent > 0 ? 0 : NBD_REPLY_FLAG_DONE);
 	at = put_be16(at, type);
 	at = put_bytes(at, slot->cookie, sizeof(slot->cookie));
 	return put_be32(at, length);
@@ -139,17 +139,26 @@ static void reply_error(struct slot *slot, uint32_t error, const char *reason)
 	queue_reply(slot, at, reason, length);
 }
 
-static void reply_read(struct slot *slot)
+/* The next chunk of what was read, of no more than clients are told; see transmission_sent(). */
+static void queue_chunk(struct slot *slot)
 {
+	uint32_t done = slot->length - slot->unsent, length = MIN(slot->unsent, NBD_PAYLOAD_MIN);
 	uint8_t *at;
 
+	slot->unsent -= length;
+	at = put_structured(slot, NBD_REPLY_OFFSET_DATA, 8 + length);
+	at = put_be64(at, slot->request.offset + done);
+	queue_reply(slot, at, (const uint8_t *)slot->request.buffer + done, length);
+}
+
+static void reply_read(struct slot *slot)
+{
 	if (!slot->session->structured) {
 		reply_simple(slot, NBD_SUCCESS, slot->length);
 		return;
 	}
-	at = put_structured(slot, NBD_REPLY_OFFSET_DATA, 8 + slot->length);
-	at = put_be64(at, slot->request.offset);
-	queue_reply(slot, at, slot->request.buffer, slot->length);
+	slot->unsent = slot->length;
+	queue_chunk(slot);
 }
 
 /* One descriptor of the answer, joined with the one before where both say the same. */
@@ -308,6 +317,8 @@ static void fill_read(struct slot *slot)
 
 	slot->request.op = REQUEST_READ;
 	check_range(slot, NBD_EINVAL);
+	if (slot->flags & NBD_CMD_FLAG_DF && slot->length > NBD_PAYLOAD_MIN)
+		refuse(slot, NBD_EOVERFLOW, "more than this server sends in one chunk");
 	if (slot->length > session->config.max_payload)
 		refuse(slot, session->structured ? NBD_EOVERFLOW : NBD_EINVAL,
 		       "more than this server reads at once");
@@ -428,6 +439,7 @@ static void parse(struct slot *slot, const uint8_t *header)
 	slot->reason = NULL;
 	slot->received = 0;
 	slot->rest = 0;
+	slot->unsent = 0;
 	slot->flush_after = false;
 }
 
@@ -588,7 +600,10 @@ void transmission_sent(struct nbd_session *session, size_t length)
 	       length >= slot->header_length + slot->payload_length) {
 		length -= slot->header_length + slot->payload_length;
 		session->output.first = slot->next;
-		free_slot(slot);
+		if (slot->unsent > 0)
+			queue_chunk(slot); /* behind what else waits, and may be sent already */
+		else
+			free_slot(slot);
 	}
 	session->output_sent = length;
 }

@@ -8,6 +8,7 @@ is not as it should be.
 
 import errno
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -121,12 +122,12 @@ def check_errors(handle, structured):
     expect(errno.EINVAL, handle.cache, 4096, SIZE)
     expect(errno.EINVAL, handle.flush, nbd.CMD_FLAG_DF)
     expect(too_much, handle.pread, PAYLOAD_MAX + 4096, 0)
-    assert handle.pread(PAYLOAD_MAX, 0) is not None
+    assert len(handle.pread(PAYLOAD_MAX, 0)) == PAYLOAD_MAX
     handle.pread(4096, 0)
 
 
 def check_reads(handle):
-    """Structured replies: one chunk that bears its offset, or an error."""
+    """Structured replies: a chunk that bears its offset, or an error."""
     seen = []
 
     def chunk(data, offset, status, error):
@@ -138,6 +139,24 @@ def check_reads(handle):
         handle.pread_structured(4096, 8192, chunk, flags)
         assert seen == [(stored(b"x" * 4096), 8192, nbd.READ_DATA, 0)], seen[0][1:]
     expect(errno.EINVAL, handle.pread_structured, 4096, SIZE, chunk)
+
+
+def check_chunks(handle):
+    """No chunk bears more than the largest payload that the server tells; all bear the whole."""
+    most, seen = handle.get_block_size(nbd.SIZE_MAXIMUM), {}
+    data = b"".join(struct.pack(">Q", i) for i in range(most // 2))
+
+    def chunk(part, offset, status, error):
+        assert (status, error.value) == (nbd.READ_DATA, 0) and len(part) <= most, (len(part), status, error)
+        seen[offset] = bytes(part)
+
+    handle.pwrite(data, 4096)
+    assert handle.pread_structured(len(data), 4096, chunk) == stored(data)
+    assert b"".join(seen[offset] for offset in sorted(seen)) == stored(data)
+    expect(errno.EOVERFLOW, handle.pread_structured, most + 4096, 4096, chunk, nbd.CMD_FLAG_DF)
+    seen.clear()
+    handle.pread_structured(PAYLOAD_MAX, 0, chunk)
+    assert sum(map(len, seen.values())) == PAYLOAD_MAX
 
 
 def first_extents():
@@ -233,6 +252,7 @@ def main():
         handle.shutdown()
     handle = connect()
     check_reads(handle)
+    check_chunks(handle)
     handle.shutdown()
     handle = connect(context=True)
     check_status(handle)

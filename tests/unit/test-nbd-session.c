@@ -649,6 +649,11 @@ static void structured_reads_come_in_one_chunk(void **state)
 	assert_int_equal(get_be64(peer.output + 20), 1024);
 	assert_int_equal(peer.output[28], 3);
 	forget_output();
+	send_request(NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, NBD_PAYLOAD_MIN);
+	expect_chunk(NBD_REPLY_OFFSET_DATA, 8 + NBD_PAYLOAD_MIN);
+	forget_output();
+	send_request(NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, NBD_PAYLOAD_MIN + 512);
+	expect_error_chunk(NBD_EOVERFLOW);
 	send_request(NBD_CMD_READ, 0, PEER_IMAGE_SIZE, 512);
 	expect_error_chunk(NBD_EINVAL);
 	peer.image.image.info.size = 1u << 30;
@@ -657,6 +662,58 @@ static void structured_reads_come_in_one_chunk(void **state)
 	peer.image.fail = -EIO;
 	send_request(NBD_CMD_READ, 0, 0, 512);
 	expect_error_chunk(NBD_EIO);
+}
+
+static void fill_image(void)
+{
+	for (size_t i = 0; i < PEER_IMAGE_SIZE; i += 4)
+		put_be32(peer.image.bytes + i, i);
+}
+
+/* Checks the chunk at *at, of what is at @offset, and moves behind it. */
+static void next_data(const uint8_t **at, bool last, uint64_t offset, uint32_t length)
+{
+	const uint8_t *data = *at + NBD_STRUCTURED_REPLY_SIZE + 8;
+
+	assert_true(data + length <= peer.output + peer.output_length);
+	assert_int_equal(get_be32(*at), NBD_MAGIC_STRUCTURED);
+	assert_int_equal(get_be16(*at + 4), last ? NBD_REPLY_FLAG_DONE : 0);
+	assert_int_equal(get_be16(*at + 6), NBD_REPLY_OFFSET_DATA);
+	assert_int_equal(get_be32(*at + 16), 8 + length);
+	assert_int_equal(get_be64(*at + 20), offset);
+	assert_memory_equal(data, peer.image.bytes + offset, length);
+	*at = data + length;
+}
+
+/* Each chunk bears as much as clients were told; what waits meanwhile goes between them. */
+static void a_large_structured_read_comes_in_chunks(void **state)
+{
+	const uint32_t part = NBD_PAYLOAD_MIN;
+	const size_t pieces[] = { SIZE_MAX, 65536, 1000 };
+
+	greet();
+	structured();
+	go("disk");
+	fill_image();
+	for (unsigned i = 0; i < ARRAY_SIZE(pieces); i++) {
+		const uint8_t *at = peer.output;
+
+		peer.piece = pieces[i];
+		peer.no_reader = true;
+		put_request(put_request(message, NBD_CMD_READ, 0, 1024, 2 * part + 512),
+			    NBD_CMD_READ, 0, 4096, 512);
+		feed(message, 2 * NBD_REQUEST_SIZE);
+		assert_false(nbd_session_at_rest(peer.session));
+		peer.no_reader = false;
+		peer_run(&peer);
+		next_data(&at, false, 1024, part);
+		next_data(&at, true, 4096, 512);
+		next_data(&at, false, 1024 + part, part);
+		next_data(&at, true, 1024 + 2 * part, 512);
+		assert_ptr_equal(at, peer.output + peer.output_length);
+		assert_true(nbd_session_at_rest(peer.session));
+		forget_output();
+	}
 }
 
 static void meta_contexts_need_structured_replies(void **state)
@@ -1074,6 +1131,7 @@ int main(void)
 		TEST(errors_of_the_image_are_translated),
 		TEST(a_read_only_export_refuses_writes),
 		TEST(structured_reads_come_in_one_chunk),
+		TEST(a_large_structured_read_comes_in_chunks),
 		TEST(meta_contexts_need_structured_replies),
 		TEST(handshake_holds_no_export),
 		TEST(list_meta_context_lists),
