@@ -28,7 +28,10 @@ const char *nbd_address_path(const char *bound)
 	return strncmp(bound, "unix:", 5) == 0 ? bound + 5 : NULL;
 }
 
-/* True when a file is there that only a dead server can have left behind. */
+/*
+ * True when a file is there that only a dead server can have left behind. One that lives, and has
+ * as many clients waiting as it lets wait, is not waited for.
+ */
 static bool stale_socket(const struct sockaddr_un *address)
 {
 	cleanup_close int fd = -1;
@@ -36,20 +39,21 @@ static bool stale_socket(const struct sockaddr_un *address)
 
 	if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
 		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	return fd >= 0 && connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
 	       errno == ECONNREFUSED;
 }
 
 static int bind_unix(int fd, const struct sockaddr_un *address)
 {
-	int r = bind(fd, (const struct sockaddr *)address, sizeof(*address));
-
-	if (r < 0 && errno == EADDRINUSE && stale_socket(address)) {
-		unlink(address->sun_path);
-		r = bind(fd, (const struct sockaddr *)address, sizeof(*address));
-	}
-	return r < 0 ? -errno : 0;
+	if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
+		return 0;
+	if (errno != EADDRINUSE)
+		return -errno;
+	if (!stale_socket(address))
+		return -EADDRINUSE;
+	unlink(address->sun_path);
+	return bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
 }
 
 /* The mode is set before bind, which gives it to the file: there is no moment with another one. */

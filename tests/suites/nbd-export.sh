@@ -386,6 +386,12 @@ test_addresses() {
 	serve live disk=null:1G
 	ok "a dead server's socket is replaced"
 	end_server "unix"
+	busy_listener "$TEST_DIR/busy.sock" >"$TEST_DIR/busy" & server=$!
+	eventually 60 grep -qs ready "$TEST_DIR/busy" || not_ok "a server takes in no clients"
+	check_says 'in use' "nor is one that takes in no clients, or waited for" \
+		timeout 60 "$serve" "unix:$TEST_DIR/busy.sock" disk=null:1G
+	kill "$server"
+	wait "$server" 2>/dev/null || true
 	serve_at 127.0.0.1:0 tcp disk=null:1G
 	check_equal "TCP" "$(nbdinfo --size "$uri")" 1073741824
 	end_server "TCP"
@@ -397,6 +403,23 @@ test_addresses() {
 	else
 		skip "TCP with IPv6" "this machine has none"
 	fi
+}
+
+busy_listener() { # PATH: as many clients wait there as it lets wait
+	exec $python3 -u -c '
+import socket, sys, time
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen(1)
+clients = []
+try:
+    while True:
+        clients.append(socket.socket(socket.AF_UNIX))
+        clients[-1].setblocking(False)
+        clients[-1].connect(sys.argv[1])
+except BlockingIOError:
+    print("ready")
+time.sleep(120)' "$1"
 }
 
 has_ipv6() { ip -6 address show dev lo 2>/dev/null | grep -q 'inet6 ::1'; }
