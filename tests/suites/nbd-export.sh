@@ -321,6 +321,12 @@ test_tls() {
 		nbdinfo --size "$uri&$clients/foreign"
 	check_code 1 "certificates: and the first one is refused there" nbdinfo "$uri&$clients/client"
 	end_server "other certificates"
+	make_revoking "$pki" "$pki/revoking" >"$TEST_DIR/revoking.log" 2>&1
+	serve revoking --x509 "$pki/revoking" "disk=$(disk x509.img)"
+	check_code 1 "certificates: one that ca-crl.pem revokes is refused" nbdinfo "$uri&$clients/client"
+	check "certificates: another one of that authority is served" \
+		nbdinfo --size "$uri&$clients/revoking/other"
+	end_server "revoked certificates"
 	serve psk --psk "$pki/keys.psk" "disk=$(disk psk.img)"
 	uri=${uri/:\/\/\//://alice@/}
 	check "a key: nbdcopy writes" nbdcopy "$TEST_DIR/source" "$uri&tls-psk-file=$pki/keys.psk"
@@ -342,6 +348,17 @@ test_hostile_tls() {
 			timeout 60 $python3 tests/tools/nbd-hostile.py "$socket" $case "$pki/client"
 	done
 	end_server "hostile, TLS"
+}
+
+# What a server needs that no longer takes the client's certificate; in other/ is another client's.
+make_revoking() { # PKI DIRECTORY
+	mkdir -p "$2/other"
+	cp "$1"/{server-*,ca-*}.pem "$2"
+	echo 'crl_next_update = 7' >"$2/crl.info"
+	certtool --generate-crl --load-ca-certificate "$1/ca-cert.pem" --load-ca-privkey "$1/ca-key.pem" \
+		--load-certificate "$1/client-cert.pem" --template "$2/crl.info" --outfile "$2/ca-crl.pem"
+	cp "$1"/ca-*.pem "$2/other"
+	(cd "$2/other" && make_certificate client)
 }
 
 qemu_tls_size() { # HOST PKI: by what the server's `uri` says beside that
