@@ -333,6 +333,12 @@ test_tls() {
 	check "a key: the data is right" cmp "$TEST_DIR/source" "$TEST_DIR/psk.img"
 	sed 's/:.*/:0011223344556677/' "$pki/keys.psk" >"$pki/wrong.psk"
 	check_code 1 "a wrong key is refused" nbdinfo "$uri&tls-psk-file=$pki/wrong.psk"
+	cp "$pki/keys.psk" "$pki/more.psk"
+	psktool -u carol -p "$pki/more.psk" >/dev/null
+	uri=${uri/alice@/carol@}
+	check_code 1 "a user whom the server does not know is refused" nbdinfo "$uri&tls-psk-file=$pki/more.psk"
+	cp "$pki/more.psk" "$pki/keys.psk"
+	check "once the file has her key she is served" nbdinfo --size "$uri&tls-psk-file=$pki/more.psk"
 	end_server "a key"
 	tls_over_tcp "$pki"
 }
