@@ -156,7 +156,7 @@ class Bundle:
 
 
 def ten_thousand_requests():
-    """All of them are answered in the end, though none is read before all are sent."""
+    """It reads no answer until the server takes no more requests; in the end all are answered."""
     sock = transmit()
     sock.setblocking(False)
     data, answers = request(3, 0, 0) * 10000, 0
