@@ -166,6 +166,29 @@ check "--export-request: a larger read or write is refused" larger_requests_are_
 check "and others are served" nbdcopy "$uri" null:
 stop_daemon
 
+# ---- the time of a handshake
+
+# Both clients say nothing, and the one at SOCKET came last: it is cut off while the other may stay.
+cut_off_first() { # SOCKET OTHER
+	timeout 60 $python3 -c '
+import select, socket, sys
+socks = []
+for path in sys.argv[2], sys.argv[1]:
+    socks.append(socket.socket(socket.AF_UNIX))
+    socks[-1].connect(path)
+    assert len(socks[-1].recv(18, socket.MSG_WAITALL)) == 18
+ended, _, _ = select.select(socks, [], [])
+assert ended == socks[1:] and socks[1].recv(1) == b""' "$@"
+}
+
+start_daemon --export-handshake 1
+"$build/tests/tools/nbd-serve" "unix:$TEST_DIR/other" disk=null:1M >"$TEST_DIR/other.out" & other=$!
+on_exit end_process "$other"
+eventually 60 grep -qs ^ready "$TEST_DIR/other.out" || not_ok "another server starts"
+check "--export-handshake: sooner than by default" cut_off_first "$TEST_DIR/nbd" "$TEST_DIR/other"
+end_process "$other"
+stop_daemon
+
 # ---- memory that was idle
 
 URBD_LAB_KERNEL=host start_cluster # exports need no kernel device
