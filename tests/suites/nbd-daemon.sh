@@ -77,6 +77,19 @@ check "list --long shows who uses them" grep -qE '/own +export +rw +live +0$' <(
 check "status shows them, too" grep -A 4 "^nbd+unix:///bee?socket=$TEST_DIR/all: file:$TEST_DIR/b" <("$urbd" status)
 check_equal "with what they are" "$(xargs <<<"${output#*$'\n'}")" "state live read-only no TLS no clients 0"
 check "list shows them as json" grep -q '"uri":"nbd+unix:///bee' <("$urbd" list --format json)
+# Whatever has a meaning in a URI, or is no ASCII.
+odd='a b%41?c#d&e=f+g;h:i@j/k"ö'
+named_as_exported() { # the URI of `odd`
+	near_cluster nbdinfo --json "$uri" | jq -e --arg name "$odd" '.exports[0]."export-name" == $name'
+}
+export_it null:1M --export-name "$odd" --listen 127.0.0.1:0
+check "a name that a URI has to escape, TCP" named_as_exported
+check "unexport by that URI" "$urbd" unexport "$uri"
+export_it null:1M --export-name "$odd" --listen "unix:$TEST_DIR/${odd//\//-}"
+check "a name and a socket that a URI has to escape" named_as_exported
+check "unexport by that URI, too" "$urbd" unexport "$uri"
+check_code 1 "both are gone" grep "$odd" <("$urbd" list)
+
 export_it null:1G --listen 127.0.0.1:0
 check_equal "TCP" "$(near_cluster nbdinfo --size "$uri")" 1073741824
 
