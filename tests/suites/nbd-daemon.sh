@@ -278,6 +278,33 @@ wait $client || true
 check "the write has failed" grep -q 'Input/output error' "$TEST_DIR/refused"
 check_equal "nothing is left of the export" "$(ls "$TEST_DIR/slow" 2>/dev/null)" ''
 
+# ---- the field's tools on a file, and on an image that stores nothing
+
+sum_of() { sha256sum <"$1"; }
+
+# Both ways with nbdcopy, and what qemu-img sees.
+field_tools() { # WHAT STORED: the file that has what is read afterwards
+	check "nbdcopy to $1" timeout 120 nbdcopy "$TEST_DIR/source" "$uri"
+	check "nbdcopy from $1" timeout 120 nbdcopy "$uri" "$TEST_DIR/copy"
+	check_equal "what is read from $1 is what it stores" "$(sum_of "$TEST_DIR/copy")" "$(sum_of "$2")"
+	check_equal "qemu-img info of $1 tells its size" "$(qemu_size "$uri")" 67108864
+	check "qemu-img compare with $1" timeout 120 qemu-img compare -f raw -F raw "$2" "$uri"
+	check "qemu-img convert to $1" timeout 120 qemu-img convert -n -f raw -O raw "$TEST_DIR/source" "$uri"
+	check "qemu-img convert from $1" timeout 120 qemu-img convert -f raw -O raw "$uri" "$TEST_DIR/copy"
+	check_equal "qemu-img read $1 right" "$(sum_of "$TEST_DIR/copy")" "$(sum_of "$2")"
+}
+
+export_it "file:$TEST_DIR/c" --export-name tools
+field_tools "a file" "$TEST_DIR/source"
+check "the file has it" cmp "$TEST_DIR/source" "$TEST_DIR/c"
+check_equal "qemu-img map of a file" "$(qemu_map "$uri")" "0+67108864 data"
+check "unexport the file" "$urbd" unexport tools
+truncate -s 64M "$TEST_DIR/zeroes"
+export_it null:64M --export-name tools
+field_tools "a null image" "$TEST_DIR/zeroes"
+check_equal "qemu-img map of a null image" "$(qemu_map "$uri")" "0+67108864 hole"
+check "unexport the null image" "$urbd" unexport tools
+
 # ---- a Ceph image
 
 export_it "$POOL/foo" "${access[@]}" --listen "unix:$TEST_DIR/foo"
