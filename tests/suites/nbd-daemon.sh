@@ -405,3 +405,34 @@ sleep 1
 stop_daemon "the daemon ends cleanly with a client connected"
 check_equal "its sockets are gone" "$(ls "$TEST_DIR/all" "$TEST_DIR/foo" 2>/dev/null)" ''
 kill $client 2>/dev/null || true
+
+# ---- TLS at start-up's address
+
+start_with_tls() { # OPTION...: sets `uri`, of one of two exports
+	start_daemon --listen 127.0.0.1:0 "$@"
+	export_it null:1M --export-name one
+	export_it null:2M --export-name two
+}
+
+names_at() { # URI
+	near_cluster nbdinfo --json --list "$1" | jq -r '[.exports[]."export-name"] | join(" ")'
+}
+
+# A client's credentials are written into the URI, before and behind what urbd prints.
+served_with_tls() { # WHAT URI
+	check_equal "start-up's address with $1: a client is served" "$(near_cluster nbdinfo --size "$2")" 2097152
+	check_equal "start-up's address with $1: it sees all exports" "$(names_at "${2/two/}")" "one two"
+	check_code 1 "start-up's address with $1: a client without TLS is refused" \
+		near_cluster nbdinfo --size "${uri/nbds/nbd}"
+	stop_daemon "the daemon with $1 ends cleanly"
+}
+
+start_with_tls --tls-certificates "$pki"
+check "the URI tells TLS" grep -q '^nbds://127.0.0.1:[0-9]*/two$' <<<"$uri"
+check_code 1 "start-up's address with certificates: a client without one is refused" \
+	near_cluster nbdinfo --size "$uri?tls-certificates=$pki/stranger"
+served_with_tls certificates "$uri?tls-certificates=$pki/client"
+start_with_tls --tls-keys "$pki/keys.psk"
+check_code 1 "start-up's address with a key: a client with another is refused" \
+	near_cluster nbdinfo --size "${uri/:\/\//://alice@}?tls-psk-file=$pki/wrong.psk"
+served_with_tls "a key" "${uri/:\/\//://alice@}?tls-psk-file=$pki/keys.psk"
