@@ -39,6 +39,15 @@ nothing_is_mapped() {
 		! compgen -G '/sys/block/nbd*/pid' >/dev/null
 }
 
+# What auto must choose, told by the kernel's version, which is nothing that urbd goes by: Debian's 6.1 is
+# built without ublk, and all kernels since are built with it.
+auto_frontend() {
+	case $(uname -r) in
+	6.1.*) echo nbd ;;
+	*) echo ublk ;;
+	esac
+}
+
 state_of() { # DEVICE
 	"$urbd" status "$1" --format json 2>/dev/null | jq -r '.devices[0].state'
 }
