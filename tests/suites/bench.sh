@@ -5,6 +5,7 @@
 require_program ceph-osd ceph-osd
 require_program fio fio
 require_program nbdkit nbdkit
+require_program qemu-storage-daemon qemu-system-common
 require_program jq jq
 
 found=$TEST_DIR/found
@@ -55,4 +56,16 @@ check "the report shows it" grep -qF '(exports-sockets-null.svg)' "$found/report
 rm "$found/report.md"
 check "the report can be written anew" measure --only-report
 check "which is there again" test -s "$found/report.md"
+
+# Where the aims compare urbd with both peers, not with one: depth 32, and four connections.
+peers=(urbd-null nbdkit-null qemu-null)
+points=(read-4k-d32 read-4k-d32-jobs4)
+check "a short run of deep points with all peers ends well" measure --targets "$(list "${peers[@]}")" \
+	--workloads "$(list "${points[@]}")" --runs 1 --seconds 1 --no-scale
+for target in "${peers[@]}"; do
+	for point in "${points[@]}"; do
+		in_json "$target was measured at $point" "any(.samples[]; .target == \"$target\" and .workload == \"$point\" and .iops > 0)"
+	done
+done
+check "the report has ratios to qemu-storage-daemon" grep -qE '^\| read-4k-d32-jobs4 \| qemu-null \| ×' "$found/report.md"
 check_equal "nothing else is left" "$(ls "$TEST_DIR")" found
