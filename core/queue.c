@@ -280,12 +280,18 @@ static bool look_for_work(struct queue *queue, uint64_t limit)
 	return found;
 }
 
+/* What the last wait has brought: with what is there by now, or several requests in one event. */
+static unsigned pieces_of_work(const struct queue *queue)
+{
+	return MAX(queue->events, finished) + has_work(queue);
+}
+
 static bool poll_busily(struct queue *queue)
 {
 	uint64_t limit = atomic_load_explicit(&queue->busy_poll_limit, memory_order_relaxed);
 	bool found;
 
-	if (!busy_poll_pays(&queue->busy_poll, MAX(queue->events, finished), limit))
+	if (!busy_poll_pays(&queue->busy_poll, pieces_of_work(queue), limit))
 		return false;
 	found = look_for_work(queue, limit);
 	busy_poll_looked(&queue->busy_poll, found);
