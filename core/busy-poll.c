@@ -45,8 +45,10 @@ static void judge(struct busy_poll *poll, unsigned pieces, uint64_t limit)
 		stop_looking(poll, SEVERAL_COST);
 	else if (poll->slept > 2 * limit)
 		stop_looking(poll, 0);
-	else if (poll->slept > 0)
+	else if (pieces == 1 && poll->slept > 0)
 		poll->singles++;
+	else if (pieces == 1 && poll->looking)
+		poll->balance++;
 	poll->slept = 0;
 }
 
@@ -61,9 +63,7 @@ void busy_poll_looked(struct busy_poll *poll, bool found)
 {
 	poll->looking = true;
 	poll->looks++;
-	if (found)
-		poll->balance++;
-	else
+	if (!found)
 		stop_looking(poll, MISS_COST);
 }
 

@@ -20,7 +20,7 @@ struct busy_poll {
 	unsigned singles; /* sleeps in a row that were short and brought one piece of work */
 	unsigned looks;	  /* since the last sleep */
 	bool looking;	  /* it has looked since the singles were enough */
-	int balance;	  /* what these looks have found, and what they have cost */
+	int balance;	  /* pieces of work that these looks have found */
 	unsigned rest;	  /* so many sleeps without a look follow a series that has not paid */
 	unsigned resting; /* of these, what is left */
 };

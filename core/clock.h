@@ -62,13 +62,3 @@ static inline uint64_t clock_ticks(uint64_t ns)
 		return ns;
 	return (uint64_t)(((unsigned __int128)ns << 32) / clock_scale.multiplier);
 }
-
-/* Tells the CPU that the thread goes round in a loop until something happens. */
-static inline void relax_cpu(void)
-{
-#ifdef __x86_64__
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}

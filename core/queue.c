@@ -45,7 +45,7 @@ struct queue {
 };
 
 static _Thread_local const struct queue *current;
-static _Thread_local unsigned finished; /* requests that are done in this turn */
+static _Thread_local unsigned requests_done; /* in this turn; whose end they are does not say */
 static atomic_uint index_limit;
 
 unsigned queue_index_limit(void)
@@ -84,7 +84,7 @@ void queue_set_busy_poll(struct queue *queue, unsigned microseconds)
 
 void queue_finished(void)
 {
-	finished++;
+	requests_done++;
 }
 
 bool queue_is_current(const struct queue *queue)
@@ -212,12 +212,19 @@ static void run_inbox(struct queue *queue)
 	}
 }
 
+/* Whether the kernel has completed something, also where that found no room in the ring. */
+static bool has_completions(const struct queue *queue)
+{
+	return io_uring_cq_ready(&queue->ring) > 0 || io_uring_cq_has_overflow(&queue->ring);
+}
+
+/* All there are: hooks take what they have not heard of for done. Those that the kernel holds back
+ * until it is entered are not there yet, and to peek at none would enter it for them. */
 static void run_completions(struct queue *queue)
 {
 	struct io_uring_cqe *cqe;
 
-	/* To peek at none would enter the kernel for those that it holds back. */
-	while (io_uring_cq_ready(&queue->ring) > 0 && io_uring_peek_cqe(&queue->ring, &cqe) == 0) {
+	while (has_completions(queue) && io_uring_peek_cqe(&queue->ring, &cqe) == 0) {
 		struct ring_op *op = io_uring_cqe_get_data(cqe);
 		int result = cqe->res;
 		uint32_t flags = cqe->flags;
@@ -258,8 +265,17 @@ static bool is_held_back(const struct queue *queue)
 /* Without a system call. */
 static bool has_work(const struct queue *queue)
 {
-	return is_held_back(queue) || io_uring_cq_ready(&queue->ring) > 0 ||
-	       !inbox_is_empty(&queue->inbox);
+	return has_completions(queue) || !inbox_is_empty(&queue->inbox);
+}
+
+/* Tells the CPU that the thread goes round in a loop until something happens. */
+static void relax_cpu(void)
+{
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
 }
 
 /*
@@ -269,21 +285,20 @@ static bool has_work(const struct queue *queue)
 static bool look_for_work(struct queue *queue, uint64_t limit)
 {
 	uint64_t began = clock_now();
-	bool found;
 
 	io_uring_submit(&queue->ring);
 	sched_yield();
-	while (!(found = has_work(queue)) && clock_since(began, clock_now()) < limit)
+	while (!has_work(queue) && !is_held_back(queue) && clock_since(began, clock_now()) < limit)
 		relax_cpu();
 	if (is_held_back(queue))
 		io_uring_get_events(&queue->ring);
-	return found;
+	return has_work(queue);
 }
 
 /* What the last wait has brought: with what is there by now, or several requests in one event. */
 static unsigned pieces_of_work(const struct queue *queue)
 {
-	return MAX(queue->events, finished) + has_work(queue);
+	return MAX(queue->events, requests_done) + has_work(queue);
 }
 
 static bool poll_busily(struct queue *queue)
@@ -325,7 +340,7 @@ static void await_work(struct queue *queue)
 {
 	if (!poll_busily(queue))
 		submit_and_maybe_sleep(queue);
-	queue->events = finished = 0;
+	queue->events = requests_done = 0;
 	submit_the_rest(queue);
 }
 

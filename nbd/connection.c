@@ -518,7 +518,7 @@ static bool exchange_encrypted(struct nbd_connection *connection)
 	for (unsigned sends = 0; sends < TLS_SENDS; sends++) {
 		run_events(connection); /* requests that had to wait until replies were sent */
 		decrypt(connection);
-		list_remove(&connection->hook.entry); /* as above */
+		list_remove(&connection->hook.entry); /* what asked for it is seen to here */
 		if (!send_encrypted(connection))
 			return true;
 	}

@@ -272,8 +272,9 @@ test_turns() {
 	serve turns-tls --fault "$delays" --x509 "$pki" "disk=$(disk turns.img)"
 	check "a client takes everything, TLS" trace_turns takes-everything "$pki/client"
 	note "$output MiB taken over TLS, in $(most_sends) sends a turn at most"
-	check "it gets a few sends in a turn" test "$(most_sends)" -gt 1 -a "$(most_sends)" -le 16
+	check "it gets a few sends in a turn" test "$(most_sends)" -ge 1 -a "$(most_sends)" -le 8
 	check "a client leaves, TLS" trace_turns leaves-with-replies-unsent "$pki/client"
+	check "it was sent something" test "$(most_sends)" -ge 1
 	check "it is sent to once after that, if at all" test "$(vain_sends)" -le 1
 	end_server turns-tls
 }

@@ -50,6 +50,25 @@ static void what_takes_long_or_comes_together_does_not(void **state)
 	assert_false(busy_poll_pays(&poll, 2, LIMIT));
 }
 
+/* A wake that comes late, say. */
+static void what_brings_no_work_does_not(void **state)
+{
+	struct busy_poll poll;
+	unsigned sleeps = 0;
+
+	busy_poll_init(&poll);
+	assert_int_equal(sleeps_before_a_look(&poll, SHORT, 0, 1000), 1000);
+	for (int series = 0; series < 12; series++) {
+		sleeps = sleeps_before_a_look(&poll, SHORT, 1, 100000);
+		for (int looks = 0; looks < 20; looks++) {
+			look(&poll, true);
+			busy_poll_pays(&poll, 0, LIMIT);
+		}
+		look(&poll, false);
+	}
+	assert_in_range(sleeps, 1000, 5000);
+}
+
 static void without_a_limit_it_never_does(void **state)
 {
 	struct busy_poll poll;
@@ -91,8 +110,10 @@ static void in_vain_it_becomes_rare_and_comes_back(void **state)
 	assert_in_range(sleeps, 1000, 5000);
 	for (int series = 0; series < 12; series++) {
 		sleeps = sleeps_before_a_look(&poll, SHORT, 1, 100000);
-		for (int looks = 0; looks < 20; looks++)
+		for (int looks = 0; looks < 20; looks++) {
 			look(&poll, true);
+			busy_poll_pays(&poll, 1, LIMIT);
+		}
 		look(&poll, false);
 	}
 	assert_in_range(sleeps, 2, 50);
@@ -103,6 +124,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_at_a_time_pays),
 		cmocka_unit_test(what_takes_long_or_comes_together_does_not),
+		cmocka_unit_test(what_brings_no_work_does_not),
 		cmocka_unit_test(without_a_limit_it_never_does),
 		cmocka_unit_test(it_sleeps_now_and_then),
 		cmocka_unit_test(in_vain_it_becomes_rare_and_comes_back),
