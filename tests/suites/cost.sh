@@ -46,12 +46,12 @@ bounds='
     rbd-read-b32-switches            0.242     0.001   0.45
     rbd-write-d1-switches            2.322     1.1     3
     rbd-write-b32-switches           0.450     0.001   0.85
-    null-read-d1-instructions     1453       726    1850
-    null-read-b32-instructions     728       364     850
-    null-write-d1-instructions    1614       807    2000
-    null-write-b32-instructions    845       422    1000
-    rbd-read-d1-instructions      2026      1013    2350
-    rbd-write-d1-instructions     2156      1078    2600
+    null-read-d1-instructions     1587       793    2000
+    null-read-b32-instructions     758       379     870
+    null-write-d1-instructions    1754       877    2200
+    null-write-b32-instructions    865       432    1000
+    rbd-read-d1-instructions      2283      1141    2650
+    rbd-write-d1-instructions     2347      1173    2800
     null-read-d1-copied              2         1       3
     null-write-d1-copied          4097      2048    4300
     rbd-read-d1-copied              74        37      90
