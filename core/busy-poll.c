@@ -1,5 +1,7 @@
 #include "core/busy-poll.h"
 
+#include <limits.h>
+
 #include "common/macros.h"
 
 #define SINGLES_MIN 16
@@ -7,10 +9,10 @@
 #define REST_MIN    16
 #define REST_MAX    2048
 
-/* A look in vain costs more than one that finds something spares; to have done several pieces one
- * by one costs more yet. */
+/* A look in vain costs more than one that finds something spares; and no number of these outweighs
+ * that pieces which would have come together were done one by one. */
 #define MISS_COST    4
-#define SEVERAL_COST 16
+#define SEVERAL_COST INT_MAX
 
 void busy_poll_init(struct busy_poll *poll)
 {
