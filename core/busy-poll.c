@@ -1,7 +1,5 @@
 #include "core/busy-poll.h"
 
-#include <limits.h>
-
 #include "common/macros.h"
 
 #define SINGLES_MIN 16
@@ -9,48 +7,42 @@
 #define REST_MIN    16
 #define REST_MAX    2048
 
-/* A look in vain costs more than one that finds something spares; and no number of these outweighs
- * that pieces which would have come together were done one by one. */
-#define MISS_COST    4
-#define SEVERAL_COST INT_MAX
+#define MISS_COST 4 /* a look in vain costs what so many spare that find something */
 
-void busy_poll_init(struct busy_poll *poll)
+static void rest(struct busy_poll *poll, bool paid)
 {
-	*poll = (struct busy_poll){ 0 };
-}
-
-static void rest(struct busy_poll *poll, int cost)
-{
-	if (poll->balance > cost)
+	if (paid)
 		poll->rest /= 2;
 	else
 		poll->rest = MAX(MIN(poll->rest * 2, REST_MAX), REST_MIN);
 	poll->resting = poll->rest;
 	poll->looking = false;
-	poll->balance = 0;
+	poll->found = 0;
 }
 
-static void stop_looking(struct busy_poll *poll, int cost)
+static void stop_looking(struct busy_poll *poll, bool paid)
 {
 	if (poll->looking)
-		rest(poll, cost);
+		rest(poll, paid);
 	poll->singles = 0;
 }
 
-/* What the last wait was like. Half of a short sleep may be the wake itself, which a look spares.
+/*
+ * What the last wait was like. Half of a short sleep may be the wake itself, which a look spares.
+ * Nothing that looks have found outweighs pieces done one by one that would have come together.
  */
 static void judge(struct busy_poll *poll, unsigned pieces, uint64_t limit)
 {
 	if (poll->slept > 0 && poll->resting > 0)
 		poll->resting--;
 	if (pieces > 1)
-		stop_looking(poll, SEVERAL_COST);
+		stop_looking(poll, false);
 	else if (poll->slept > 2 * limit)
-		stop_looking(poll, 0);
+		stop_looking(poll, poll->found > 0);
 	else if (pieces == 1 && poll->slept > 0)
 		poll->singles++;
 	else if (pieces == 1 && poll->looking)
-		poll->balance++;
+		poll->found++;
 	poll->slept = 0;
 }
 
@@ -66,7 +58,7 @@ void busy_poll_looked(struct busy_poll *poll, bool found)
 	poll->looking = true;
 	poll->looks++;
 	if (!found)
-		stop_looking(poll, MISS_COST);
+		stop_looking(poll, poll->found > MISS_COST);
 }
 
 void busy_poll_slept(struct busy_poll *poll, uint64_t ticks)

@@ -15,17 +15,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* All zero to begin with. */
 struct busy_poll {
 	uint64_t slept;	  /* the last wait was a sleep of so many ticks; 0: it was none */
 	unsigned singles; /* sleeps in a row that were short and brought one piece of work */
 	unsigned looks;	  /* since the last sleep */
 	bool looking;	  /* it has looked since the singles were enough */
-	int balance;	  /* pieces of work that these looks have found */
+	unsigned found;	  /* pieces of work that these looks have found */
 	unsigned rest;	  /* so many sleeps without a look follow a series that has not paid */
 	unsigned resting; /* of these, what is left */
 };
-
-void busy_poll_init(struct busy_poll *poll);
 
 /* Before each wait, when the @pieces of work are done that the last one brought. @limit is how long
  * a look may take; with 0 it never pays. */

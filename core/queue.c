@@ -424,7 +424,6 @@ int queue_create(const char *name, unsigned index, struct queue **ret)
 	queue->index = index;
 	list_init(&queue->hooks);
 	queue->again.run = begin_again;
-	busy_poll_init(&queue->busy_poll);
 	pthread_mutex_init(&queue->lock, NULL);
 	pthread_cond_init(&queue->ready, NULL);
 	snprintf(queue->name, sizeof(queue->name), "%s", name);

@@ -26,11 +26,27 @@ static void look(struct busy_poll *poll, bool found)
 		busy_poll_slept(poll, LIMIT + SHORT);
 }
 
+/* Some series of looks, of which @finds bring @pieces of work each, and the last is in vain.
+ * Returns how many sleeps there were before the last series. */
+static unsigned sleeps_between_series(struct busy_poll *poll, int finds, unsigned pieces)
+{
+	unsigned sleeps = 0;
+
+	for (int series = 0; series < 12; series++) {
+		sleeps = sleeps_before_a_look(poll, SHORT, 1, 100000);
+		for (int looks = 0; looks < finds; looks++) {
+			look(poll, true);
+			busy_poll_pays(poll, pieces, LIMIT);
+		}
+		look(poll, false);
+	}
+	return sleeps;
+}
+
 static void one_at_a_time_pays(void **state)
 {
-	struct busy_poll poll;
+	struct busy_poll poll = { 0 };
 
-	busy_poll_init(&poll);
 	assert_in_range(sleeps_before_a_look(&poll, SHORT, 1, 1000), 2, 50);
 	for (int looks = 0; looks < 50; looks++) {
 		look(&poll, true);
@@ -40,9 +56,8 @@ static void one_at_a_time_pays(void **state)
 
 static void what_takes_long_or_comes_together_does_not(void **state)
 {
-	struct busy_poll poll;
+	struct busy_poll poll = { 0 };
 
-	busy_poll_init(&poll);
 	assert_int_equal(sleeps_before_a_look(&poll, LONG, 1, 1000), 1000);
 	assert_int_equal(sleeps_before_a_look(&poll, SHORT, 2, 1000), 1000);
 	sleeps_before_a_look(&poll, SHORT, 1, 1000);
@@ -53,27 +68,16 @@ static void what_takes_long_or_comes_together_does_not(void **state)
 /* A wake that comes late, say. */
 static void what_brings_no_work_does_not(void **state)
 {
-	struct busy_poll poll;
-	unsigned sleeps = 0;
+	struct busy_poll poll = { 0 };
 
-	busy_poll_init(&poll);
 	assert_int_equal(sleeps_before_a_look(&poll, SHORT, 0, 1000), 1000);
-	for (int series = 0; series < 12; series++) {
-		sleeps = sleeps_before_a_look(&poll, SHORT, 1, 100000);
-		for (int looks = 0; looks < 20; looks++) {
-			look(&poll, true);
-			busy_poll_pays(&poll, 0, LIMIT);
-		}
-		look(&poll, false);
-	}
-	assert_in_range(sleeps, 1000, 5000);
+	assert_in_range(sleeps_between_series(&poll, 20, 0), 1000, 5000);
 }
 
 static void without_a_limit_it_never_does(void **state)
 {
-	struct busy_poll poll;
+	struct busy_poll poll = { 0 };
 
-	busy_poll_init(&poll);
 	for (int sleeps = 0; sleeps < 1000; sleeps++) {
 		assert_false(busy_poll_pays(&poll, 1, 0));
 		busy_poll_slept(&poll, 1);
@@ -83,10 +87,9 @@ static void without_a_limit_it_never_does(void **state)
 /* Only a sleep shows whether more would come together. */
 static void it_sleeps_now_and_then(void **state)
 {
-	struct busy_poll poll;
+	struct busy_poll poll = { 0 };
 	int looks = 0;
 
-	busy_poll_init(&poll);
 	sleeps_before_a_look(&poll, SHORT, 1, 1000);
 	do {
 		look(&poll, true);
@@ -98,25 +101,10 @@ static void it_sleeps_now_and_then(void **state)
 
 static void in_vain_it_becomes_rare_and_comes_back(void **state)
 {
-	struct busy_poll poll;
-	unsigned sleeps = 0;
+	struct busy_poll poll = { 0 };
 
-	busy_poll_init(&poll);
-	for (int series = 0; series < 12; series++) {
-		sleeps = sleeps_before_a_look(&poll, SHORT, 1, 100000);
-		look(&poll, true);
-		look(&poll, false);
-	}
-	assert_in_range(sleeps, 1000, 5000);
-	for (int series = 0; series < 12; series++) {
-		sleeps = sleeps_before_a_look(&poll, SHORT, 1, 100000);
-		for (int looks = 0; looks < 20; looks++) {
-			look(&poll, true);
-			busy_poll_pays(&poll, 1, LIMIT);
-		}
-		look(&poll, false);
-	}
-	assert_in_range(sleeps, 2, 50);
+	assert_in_range(sleeps_between_series(&poll, 1, 1), 1000, 5000);
+	assert_in_range(sleeps_between_series(&poll, 20, 1), 2, 50);
 }
 
 int main(void)

@@ -404,7 +404,8 @@ class LibrbdSocketHere(LibrbdSocket):
     name, group = "librbd-socket-here", "devices-rbd"
 
 
-EXPORTS = [UrbdNull, UrbdNullUnpolled, NbdkitNull, QemuNull, UrbdRbd, UrbdRbdUnpolled, QemuRbd, FioRbd, LibrbdLoop, LibrbdSocket]
+EXPORTS = [UrbdNull, UrbdNullUnpolled, NbdkitNull, QemuNull, UrbdRbd, UrbdRbdUnpolled, QemuRbd, FioRbd, LibrbdLoop,
+           LibrbdSocket]
 DEVICES = [UrbdUblkNull, UrbdNbdNull, NbdkitKernel, NullBlk, UrbdUblkRbd, UrbdNbdRbd, Krbd, RbdNbd,
            FioRbdHere, LibrbdLoopHere, LibrbdSocketHere]
 ALL = {target.name: target for target in EXPORTS + DEVICES}
